@@ -1,0 +1,126 @@
+"""MINT as a transformers pipeline: question in, answer and ranked documents out."""
+
+from transformers import Pipeline
+
+from .modeling_mint import MintForConditionalGeneration
+from .processing_mint import MintProcessor
+from .strategies_mint import StrategyInference
+
+
+_CALL_PARAMETERS = (
+    "strategy",
+    "top_k",
+    "num_beams",
+    "num_documents",
+    "fusion",
+    "threshold",
+    "max_new_tokens",
+    "batch_size",
+    "show_progress",
+)
+
+
+class MintPipeline(Pipeline):
+    """
+    Question answering with retrieval, by strategy `"rag"`, `"gar"`, `"ensemble"` or `"cascade"` (see
+    [`StrategyInference`]).
+
+    Args:
+        model ([`MintForConditionalGeneration`]):
+            A MINT model of either role.
+        gar_model, rag_model ([`MintForConditionalGeneration`] or `str`, *optional*):
+            The partner of `model`, as a model or as the folder or Hub id to load it from; needed by `"ensemble"` and
+            `"cascade"`.
+        strategy (`str`, *optional*):
+            Defaults to the role of `model`.
+        top_k (`int`, *optional*, defaults to 5):
+            Documents to return.
+        num_beams (`int`, *optional*):
+            Beams of the docid search; defaults to `max(top_k, 10)`.
+        num_documents (`int`, *optional*, defaults to 2):
+            Documents that RAG's generator reads.
+        fusion (`str`, *optional*, defaults to `"softmax"`):
+            How `"ensemble"` merges rankings.
+        threshold (`float`, *optional*, defaults to 0.0):
+            An answer with a lower score is an abstention: `answer` is the empty string, `abstained` is true.
+
+    Returns (on call):
+        `dict` per question: `answer` (`str`), `score` (`float` in [0, 1]), `abstained` (`bool`), `documents`
+        (list of `title`, `score` (probability among those returned), `text`, `row`), `strategy` (`str`).
+
+    Example:
+
+    ```python
+    >>> from transformers import pipeline
+    >>> import modeling_mint
+
+    >>> ask = pipeline("mint", model="outputs/mint-rag", gar_model="outputs/mint-gar", trust_remote_code=True)
+    >>> ask("Who designed the Eiffel Tower?", strategy="cascade")["answer"]
+    ```"""
+
+    _load_processor = True
+    _load_tokenizer = False
+    _load_feature_extractor = False
+    _load_image_processor = False
+
+    def __init__(self, model, *args, gar_model=None, rag_model=None, processor: MintProcessor | None = None, **kwargs):
+        partners = {"gar": gar_model, "rag": rag_model}
+        if partners.pop(model.config.role) is not None:
+            role = model.config.role
+            raise ValueError(f"`model` is itself the {role.upper()} model; give its partner, not `{role}_model`.")
+        ((partner_role, partner),) = partners.items()
+        if isinstance(partner, str):
+            partner = type(model).from_pretrained(partner, dtype=model.dtype)
+        if partner is not None and partner.config.role != partner_role:
+            raise ValueError(f"`{partner_role}_model` has the role {partner.config.role!r}.")
+        super().__init__(model, *args, processor=processor, **kwargs)
+        self.models = {model.config.role: self.model, partner_role: partner and partner.to(self.device)}
+
+    def _sanitize_parameters(self, **parameters):
+        unknown = sorted(set(parameters) - set(_CALL_PARAMETERS))
+        if unknown:
+            raise ValueError(f"Unknown argument(s) {unknown}; this pipeline takes {list(_CALL_PARAMETERS)}.")
+        return {}, parameters, {}
+
+    def preprocess(self, inputs):
+        questions = [inputs] if isinstance(inputs, str) else list(inputs)
+        for question in questions:
+            if not isinstance(question, str) or not question.strip():
+                raise ValueError(f"A question must be a string that is not empty, got {question!r}.")
+        return {"queries": questions}
+
+    def _forward(self, model_inputs, strategy=None, top_k=5, threshold=0.0, **options):
+        strategy = strategy or self.model.config.role
+        inference = StrategyInference(model_inputs["queries"], self.processor, k=top_k, **self.models, **options)
+        return {"output": inference.run(strategy), "strategy": strategy, "threshold": threshold}
+
+    def postprocess(self, model_outputs):
+        output, results = model_outputs["output"], []
+        for answer, score, rows, shares in zip(
+            output.answers, output.scores, output.rows, output.document_scores, strict=True
+        ):
+            documents = []
+            for row, share in zip(rows, shares, strict=True):
+                title, text = self.processor.document(row)
+                documents.append({"title": title, "score": share, "text": text, "row": row})
+            abstained = score < model_outputs["threshold"]
+            results.append(
+                {
+                    "answer": "" if abstained else answer,
+                    "score": score,
+                    "abstained": abstained,
+                    "documents": documents,
+                    "strategy": model_outputs["strategy"],
+                }
+            )
+        return results
+
+    def __call__(self, inputs: str | list[str], **kwargs) -> dict | list[dict]:
+        """Answers one question (a `dict`) or several, batched (a `list[dict]`)."""
+        _, call_parameters, _ = self._sanitize_parameters(**kwargs)
+        model_outputs = self.forward(self.preprocess(inputs), **{**self._forward_params, **call_parameters})
+        results = self.postprocess(model_outputs)
+        return results[0] if isinstance(inputs, str) else results
+
+
+__all__ = ["MintForConditionalGeneration", "MintPipeline", "MintProcessor"]

@@ -1,0 +1,216 @@
+"""MINT's inference strategies: how RAG and GAR together answer a question (`mint.md`, Inference)."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from .generation_mint import RetrievalOutput, TextOutput
+
+
+STRATEGIES = ("rag", "gar", "ensemble", "cascade")
+FUSIONS = ("softmax", "reciprocal_rank")
+# The usual constant of reciprocal rank fusion (Cormack et al., SIGIR 2009).
+_RECIPROCAL_RANK_OFFSET = 60
+
+
+@dataclass
+class StrategyOutput:
+    """
+    Answers and documents for a list of queries.
+
+    Attributes:
+        answers (`list[str]`): one answer per query.
+        scores (`list[float]`): confidence of the answer in [0, 1]: its length-normalised probability, tempered by the
+            `answer_temperature` of the model that wrote it.
+        rows (`list[list[int]]`): rows of the documents per query, best first.
+        document_scores (`list[list[float]]`): probability of each document among those returned; sums to 1 per query.
+    """
+
+    answers: list[str]
+    scores: list[float]
+    rows: list[list[int]]
+    document_scores: list[list[float]]
+
+
+def answer_confidence(log_probs: list[float], temperature: float) -> list[float]:
+    """`exp(log_prob / temperature)` of each mean log-probability: a confidence in [0, 1]."""
+    return [math.exp(min(0.0, log_prob) / temperature) for log_prob in log_probs]
+
+
+def _probabilities(scores: list[float]) -> list[float]:
+    return torch.tensor(scores, dtype=torch.float64).softmax(0).tolist()
+
+
+def fuse(
+    rankings: list[tuple[list[int], list[float]]], k: int, fusion: str = "softmax"
+) -> tuple[list[int], list[float]]:
+    """
+    Merges the rankings of one query.
+
+    The scores of two models are not comparable as they are (models and prompts differ), so each ranking is turned into
+    probabilities by a softmax over its own top k, and those are summed; or, with `"reciprocal_rank"`, only ranks count.
+
+    Args:
+        rankings (`list[tuple[list[int], list[float]]]`):
+            (rows, scores) per model, best first; scores are sums of log-probabilities.
+        k (`int`):
+            Documents to return.
+        fusion (`str`, *optional*, defaults to `"softmax"`):
+            `"softmax"` or `"reciprocal_rank"`.
+
+    Returns:
+        `tuple[list[int], list[float]]`: rows, best first, and their fused scores, which sum to 1.
+
+    Raises:
+        ValueError: if `fusion` is unknown.
+    """
+    if fusion not in FUSIONS:
+        raise ValueError(f"`fusion` is {fusion!r}; it must be one of {FUSIONS}.")
+    total: dict[int, float] = {}
+    for rows, scores in rankings:
+        if fusion == "softmax":
+            shares = _probabilities(scores)
+        else:
+            shares = [1 / (_RECIPROCAL_RANK_OFFSET + rank) for rank in range(1, len(rows) + 1)]
+        for row, share in zip(rows, shares, strict=True):
+            total[row] = total.get(row, 0.0) + share
+    best = sorted(total.items(), key=lambda item: -item[1])[:k]
+    norm = sum(share for _, share in best)
+    return [row for row, _ in best], [share / norm for _, share in best]
+
+
+class StrategyInference:
+    """
+    Answers a list of queries by any of MINT's strategies (MINT, SIGIR 2025, section 3.4; `cascade` is our addition):
+
+    - `"rag"`: RAG retrieves, RAG answers from the documents;
+    - `"gar"`: GAR answers, GAR retrieves with its own answer;
+    - `"ensemble"`: both; rankings are fused, the more confident answer wins;
+    - `"cascade"`: GAR's answer guides GAR's retriever, RAG answers from the documents so found.
+
+    What two strategies share is computed once.
+
+    Args:
+        queries (`list[str]`):
+            Queries.
+        processor ([`MintProcessor`]):
+            Processor with title trie and collection.
+        rag, gar ([`MintForConditionalGeneration`], *optional*):
+            The models that the strategy needs.
+        k (`int`, *optional*, defaults to 5):
+            Documents to return per query.
+        num_beams (`int`, *optional*):
+            Beams of the docid search; defaults to `max(k, 10)`.
+        num_documents (`int`, *optional*, defaults to 2):
+            Documents that RAG's generator reads.
+        fusion (`str`, *optional*, defaults to `"softmax"`):
+            How `"ensemble"` merges rankings, see [`fuse`].
+        max_new_tokens, batch_size, show_progress:
+            As for `MintForConditionalGeneration.answer`.
+    """
+
+    def __init__(
+        self,
+        queries: list[str],
+        processor,
+        *,
+        rag=None,
+        gar=None,
+        k: int = 5,
+        num_beams: int | None = None,
+        num_documents: int = 2,
+        fusion: str = "softmax",
+        max_new_tokens: int = 24,
+        batch_size: int = 16,
+        show_progress: bool = False,
+    ):
+        self.queries = queries
+        self.processor = processor
+        self.models = {"rag": rag, "gar": gar}
+        self.num_documents = num_documents
+        self.fusion = fusion
+        self.search = {"k": k, "num_beams": num_beams, "batch_size": batch_size, "show_progress": show_progress}
+        self.writing = {
+            "max_new_tokens": max_new_tokens,
+            "batch_size": batch_size,
+            "show_progress": show_progress,
+        }
+
+    def _model(self, role: str):
+        if self.models[role] is None:
+            raise ValueError(f"This strategy needs a {role.upper()} model: give `{role}_model`.")
+        return self.models[role]
+
+    @cached_property
+    def rag_documents(self) -> RetrievalOutput:
+        """`R(q)` by RAG."""
+        return self._model("rag").retrieve(self.queries, self.processor, **self.search)
+
+    @cached_property
+    def gar_answers(self) -> TextOutput:
+        """GAR's closed-book answers."""
+        return self._model("gar").answer(self.queries, self.processor, **self.writing)
+
+    @cached_property
+    def gar_documents(self) -> RetrievalOutput:
+        """Documents that GAR retrieves with its own answers."""
+        answers = self.gar_answers.texts
+        return self._model("gar").retrieve(self.queries, self.processor, answers=answers, **self.search)
+
+    @cached_property
+    def rag_answers(self) -> TextOutput:
+        """RAG's answers from RAG's documents."""
+        return self._read(self.rag_documents)
+
+    @cached_property
+    def cascade_answers(self) -> TextOutput:
+        """RAG's answers from GAR's documents."""
+        return self._read(self.gar_documents)
+
+    def _read(self, found: RetrievalOutput) -> TextOutput:
+        context = [rows[: self.num_documents] for rows in found.rows]
+        return self._model("rag").answer(self.queries, self.processor, context, **self.writing)
+
+    def _confidences(self, role: str, answers: TextOutput) -> list[float]:
+        return answer_confidence(answers.log_probs, self._model(role).config.answer_temperature)
+
+    def run(self, strategy: str) -> StrategyOutput:
+        """
+        Args:
+            strategy (`str`): `"rag"`, `"gar"`, `"ensemble"` or `"cascade"`.
+
+        Returns:
+            [`StrategyOutput`]
+
+        Raises:
+            ValueError: if the strategy is unknown or lacks a model that it needs.
+        """
+        if strategy == "rag":
+            answers, scores = self.rag_answers.texts, self._confidences("rag", self.rag_answers)
+            found = [self.rag_documents]
+        elif strategy == "gar":
+            answers, scores = self.gar_answers.texts, self._confidences("gar", self.gar_answers)
+            found = [self.gar_documents]
+        elif strategy == "cascade":
+            answers, scores = self.cascade_answers.texts, self._confidences("rag", self.cascade_answers)
+            found = [self.gar_documents]
+        elif strategy == "ensemble":
+            rag_scores = self._confidences("rag", self.rag_answers)
+            gar_scores = self._confidences("gar", self.gar_answers)
+            rag_wins = [rag >= gar for rag, gar in zip(rag_scores, gar_scores, strict=True)]
+            pairs = zip(self.rag_answers.texts, self.gar_answers.texts, rag_wins, strict=True)
+            answers = [rag if wins else gar for rag, gar, wins in pairs]
+            scores = [max(pair) for pair in zip(rag_scores, gar_scores, strict=True)]
+            found = [self.rag_documents, self.gar_documents]
+        else:
+            raise ValueError(f"`strategy` is {strategy!r}; it must be one of {STRATEGIES}.")
+        k = self.search["k"]
+        fused = [
+            fuse([(one.rows[i], one.scores[i]) for one in found], k, self.fusion) for i in range(len(self.queries))
+        ]
+        return StrategyOutput(answers, scores, [rows for rows, _ in fused], [shares for _, shares in fused])
+
+
+__all__ = ["FUSIONS", "STRATEGIES", "StrategyInference", "StrategyOutput", "answer_confidence", "fuse"]

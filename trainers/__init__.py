@@ -1,0 +1,1 @@
+"""Datasets -> models: the joint-loss trainers, co-training, confidence, evaluation."""

@@ -1,0 +1,132 @@
+"""Confidence of the models' own samples: the signals, their combination, the filter, the calibration."""
+
+import logging
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+
+logger = logging.getLogger(__name__)
+
+KEEP_RULES = ("fraction", "threshold")
+
+
+@dataclass
+class ConfidenceArguments:
+    """
+    How samples are scored and filtered (`mint.md`, Stage 2, step 3).
+
+    A sample's score is the weighted mean of its signals, each brought to [0, 1]: `exp(log-probability)` of docid and
+    answer, 1 / rank of the round trip (0 if the source document is not found), and the two agreements.
+
+    Args:
+        weight_docid (`float`, *optional*, defaults to 1.0): weight of the docid's log-probability.
+        weight_answer (`float`, *optional*, defaults to 1.0): weight of the answer's log-probability.
+        weight_round_trip (`float`, *optional*, defaults to 2.0): weight of the round trip.
+        weight_docid_agreement (`float`, *optional*, defaults to 1.0): weight of the agreement on the docid.
+        weight_answer_agreement (`float`, *optional*, defaults to 1.0): weight of the agreement on the answer.
+        keep (`str`, *optional*, defaults to `"fraction"`): keep the best `"fraction"`, or all above a `"threshold"`.
+        keep_fraction (`float`, *optional*, defaults to 0.5): share of the samples to keep, in (0, 1].
+        keep_threshold (`float`, *optional*, defaults to 0.5): score from which a sample is kept, in [0, 1].
+        max_round_trip_rank (`int`, *optional*, defaults to 1): a sample whose source document is not among that many
+            first docids is dropped whatever its score; 0 asks for no round trip.
+    """
+
+    weight_docid: float = field(default=1.0, metadata={"help": "Weight of the docid's log-probability."})
+    weight_answer: float = field(default=1.0, metadata={"help": "Weight of the answer's log-probability."})
+    weight_round_trip: float = field(default=2.0, metadata={"help": "Weight of the round trip."})
+    weight_docid_agreement: float = field(default=1.0, metadata={"help": "Weight of agreement on the docid."})
+    weight_answer_agreement: float = field(default=1.0, metadata={"help": "Weight of agreement on the answer."})
+    keep: str = field(default="fraction", metadata={"help": "Filter rule.", "choices": list(KEEP_RULES)})
+    keep_fraction: float = field(default=0.5, metadata={"help": "Share of the samples to keep, in (0, 1]."})
+    keep_threshold: float = field(default=0.5, metadata={"help": "Score from which a sample is kept, in [0, 1]."})
+    max_round_trip_rank: int = field(
+        default=1, metadata={"help": "Drop samples whose source is not among that many first docids (0: keep them)."}
+    )
+
+    def __post_init__(self):
+        if self.keep not in KEEP_RULES:
+            raise ValueError(f"`keep` is {self.keep!r}; it must be one of {KEEP_RULES}.")
+        if not 0 < self.keep_fraction <= 1:
+            raise ValueError(f"`keep_fraction` is {self.keep_fraction}; it must lie in (0, 1].")
+
+
+def confidence_score(signals: dict, arguments: ConfidenceArguments) -> float:
+    """
+    The weighted mean of a sample's signals, in [0, 1] (`mint.md`, Stage 2, step 3).
+
+    Args:
+        signals (`dict`): the schema's `confidence` field; signals that are `None` are left out of the mean.
+        arguments ([`ConfidenceArguments`]): the weights.
+
+    Raises:
+        ValueError: if no signal with a weight is there.
+    """
+    rank = signals["round_trip_rank"]
+    values = [
+        (arguments.weight_docid, signals["docid_log_prob"], math.exp),
+        (arguments.weight_answer, signals["answer_log_prob"], math.exp),
+        (arguments.weight_round_trip, rank, lambda value: 1 / value if value else 0.0),
+        (arguments.weight_docid_agreement, signals["docid_agreement"], float),
+        (arguments.weight_answer_agreement, signals["answer_agreement"], float),
+    ]
+    there = [(weight, to_unit(value)) for weight, value, to_unit in values if weight and value is not None]
+    if not there:
+        raise ValueError(f"No signal of {signals} has a weight; set a weight of ConfidenceArguments above 0.")
+    return sum(weight * value for weight, value in there) / sum(weight for weight, _ in there)
+
+
+def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[dict]:
+    """
+    Scores samples and marks those to keep; none is thrown away, so that a filter can be run again.
+
+    A sample without query or answer is never kept.
+
+    Args:
+        samples (`list[dict]`): samples in the common schema, with their signals.
+        arguments ([`ConfidenceArguments`]): weights and rule.
+
+    Returns:
+        `list[dict]`: the same samples, in order, with `confidence["score"]` and `kept` set.
+    """
+    scored = []
+    for sample in samples:
+        signals = {**sample["confidence"], "score": confidence_score(sample["confidence"], arguments)}
+        scored.append({**sample, "confidence": signals, "kept": False})
+    limit = arguments.max_round_trip_rank
+
+    def eligible(sample: dict) -> bool:
+        found = limit == 0 or 0 < sample["confidence"]["round_trip_rank"] <= limit
+        return found and bool(sample["query"]) and any(sample["answers"])
+
+    ranked = sorted(filter(eligible, scored), key=lambda sample: -sample["confidence"]["score"])
+    if arguments.keep == "fraction":
+        kept = ranked[: math.ceil(arguments.keep_fraction * len(scored))]
+    else:
+        kept = [sample for sample in ranked if sample["confidence"]["score"] >= arguments.keep_threshold]
+    for sample in kept:
+        sample["kept"] = True
+    logger.info("Confidence filter: %d samples, %d eligible, %d kept.", len(scored), len(ranked), len(kept))
+    return scored
+
+
+def calibrate_temperature(log_probs: list[float], correct: list[bool]) -> float:
+    """
+    The temperature T for which `exp(log_prob / T)` predicts best whether an answer is right (least cross-entropy), so
+    that the answers of two models can compete (`mint.md`, Inference).
+
+    Args:
+        log_probs (`list[float]`): mean log-probability per token of each answer.
+        correct (`list[bool]`): whether the answer is right.
+
+    Returns:
+        `float`: the best of 61 temperatures from 0.03 to 30, evenly spaced on a log scale; 1.0 without any answer.
+    """
+    if not log_probs:
+        return 1.0
+    temperatures = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
+    predicted = (torch.tensor(log_probs, dtype=torch.float64)[None] / temperatures[:, None]).exp().clamp(1e-6, 1 - 1e-6)
+    target = torch.tensor(correct, dtype=torch.float64).expand_as(predicted)
+    losses = torch.nn.functional.binary_cross_entropy(predicted, target, reduction="none").mean(1)
+    return round(float(temperatures[losses.argmin()]), 4)

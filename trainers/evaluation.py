@@ -1,0 +1,132 @@
+"""Scores of models and baselines on labelled samples, apart for queries that contain the gold title and those that do
+not."""
+
+from collections.abc import Iterable
+
+from datasets import Dataset
+
+from modeling_mint import MintProcessor, StrategyInference
+from modeling_mint.tasks_mint import without_brackets
+
+from .baselines import longest_title_match
+from .confidence import calibrate_temperature
+from .metrics import load_metric
+from .metrics.kilt_downstream.kilt_downstream import normalize_answer
+
+SUBSETS = ("all", "title_in_query", "title_not_in_query")
+METRICS = ("r_precision", "recall@5", "em", "f1", "kilt_em", "kilt_f1")
+
+
+def title_in_query(sample: dict) -> bool:
+    """
+    Whether one of the sample's gold titles, with or without its part in brackets, stands word for word in its query: where
+    copying is enough to find it.
+    """
+    names = sample["docids"] + [without_brackets(title) for title in sample["docids"]]
+    return bool(longest_title_match([sample["query"]], names, 1)[0])
+
+
+def score_predictions(samples: Dataset, docids: list[list[str]], answers: list[str] | None = None) -> list[dict]:
+    """
+    Scores predictions on each of `SUBSETS`.
+
+    Args:
+        samples (`datasets.Dataset`):
+            Labelled samples in the common schema.
+        docids (`list[list[str]]`):
+            Ranked titles per sample.
+        answers (`list[str]`, *optional*):
+            Answer per sample; without them the answer scores are `None`.
+
+    Returns:
+        `list[dict]`: one row per subset that is not empty: `subset`, `queries` (their number) and `METRICS`, shares in
+        [0, 1].
+    """
+    retrieval, downstream = load_metric("kilt_retrieval"), load_metric("kilt_downstream")
+    contains = [title_in_query(sample) for sample in samples]
+    members = {
+        "all": list(range(len(samples))),
+        "title_in_query": [i for i, inside in enumerate(contains) if inside],
+        "title_not_in_query": [i for i, inside in enumerate(contains) if not inside],
+    }
+    rows = []
+    for subset in SUBSETS:
+        chosen = members[subset]
+        if not chosen:
+            continue
+        gold = [samples[i] for i in chosen]
+        scores = retrieval.compute(
+            predictions=[docids[i] for i in chosen], references=[sample["provenance"] for sample in gold], ks=[5]
+        )
+        if answers is not None:
+            scores |= downstream.compute(
+                predictions=[{"answer": answers[i], "docids": docids[i]} for i in chosen],
+                references=[{"answers": one["answers"], "provenance": one["provenance"]} for one in gold],
+            )
+        rows.append({"subset": subset, "queries": len(chosen)} | {name: scores.get(name) for name in METRICS})
+    return rows
+
+
+def evaluate_strategies(
+    samples: Dataset, processor: MintProcessor, strategies: Iterable[str], *, rag=None, gar=None, **options
+) -> tuple[list[dict], list[dict]]:
+    """
+    Answers the samples' queries by each strategy and scores it.
+
+    Args:
+        samples (`datasets.Dataset`):
+            Labelled samples in the common schema.
+        processor ([`MintProcessor`]):
+            Processor with title trie and collection.
+        strategies (`Iterable[str]`):
+            Strategies to run.
+        rag, gar ([`MintForConditionalGeneration`], *optional*):
+            The models.
+        **options:
+            As for [`StrategyInference`].
+
+    Returns:
+        `tuple[list[dict], list[dict]]`: the rows of [`score_predictions`] with `system` added, and the predictions (`id`,
+        `system`, `query`, `answer`, `score`, `docids`, `gold_answers`, `gold_docids`).
+    """
+    inference = StrategyInference(samples["query"], processor, rag=rag, gar=gar, **options)
+    rows, predictions = [], []
+    for strategy in strategies:
+        output = inference.run(strategy)
+        docids = [processor.collection[rows_]["title"] for rows_ in output.rows]
+        rows += [{"system": strategy} | row for row in score_predictions(samples, docids, output.answers)]
+        predictions += [
+            {
+                "id": sample["id"],
+                "system": strategy,
+                "query": sample["query"],
+                "answer": answer,
+                "score": score,
+                "docids": found,
+                "gold_answers": sample["answers"],
+                "gold_docids": sample["docids"],
+            }
+            for sample, answer, score, found in zip(samples, output.answers, output.scores, docids, strict=True)
+        ]
+    return rows, predictions
+
+
+def evaluate_role(samples: Dataset, processor: MintProcessor, model, **options) -> dict:
+    """
+    Scores one model by the strategy of its own role, and calibrates its answers' temperature on the samples.
+
+    Returns:
+        `dict`: `METRICS` over all samples, and `answer_temperature`.
+    """
+    role = model.config.role
+    inference = StrategyInference(samples["query"], processor, **{role: model}, **options)
+    output = inference.run(role)
+    docids = [processor.collection[rows]["title"] for rows in output.rows]
+    scores = score_predictions(samples, docids, output.answers)[0]
+    written = inference.rag_answers if role == "rag" else inference.gar_answers
+    correct = [
+        normalize_answer(answer) in map(normalize_answer, answers)
+        for answer, answers in zip(written.texts, samples["answers"], strict=True)
+    ]
+    temperature = calibrate_temperature(written.log_probs, correct)
+    return {name: scores[name] for name in METRICS} | {"answer_temperature": temperature}
