@@ -12,8 +12,8 @@ FILLER_SCORE = -1e5
 
 class TitleTrieLogitsProcessor(LogitsProcessor):
     r"""
-    [`LogitsProcessor`] that lets a model write titles of the collection only (constrained generation of docids,
-    section 3 of MINT).
+    [`LogitsProcessor`] that lets a model write titles of the collection only: retrieval as constrained generation of
+    docids (MINT, SIGIR 2025).
 
     In mode `"single"` a row writes one title and the end token. In mode `"list"` it writes distinct titles with a
     separator between them, then the end token: a title that is out already is excluded, and so is every prefix that
@@ -149,7 +149,8 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
         self._refuse(
             node < 0,
             written,
-            "has left the title trie: check prompt_length, and that the trie was built with the model's tokenizer",
+            "has left the title trie: check prompt_length, that the trie was built with the model's tokenizer, and "
+            "that do_sample is not joined with beams",
         )
 
     def _allowed_in_title(self, written: torch.LongTensor) -> tuple[torch.LongTensor, torch.LongTensor]:

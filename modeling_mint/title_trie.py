@@ -18,7 +18,7 @@ TITLE_TRIE_NAME = "title_trie.safetensors"
 
 class TitleTrie(TokenTrie):
     """
-    Token trie over the titles of a collection: the only index that MINT needs (docids are titles, section 3 of MINT).
+    Token trie over the titles of a collection, which are its docids (MINT, SIGIR 2025): the only index there is.
 
     The paths are those of a [`~token_trie.TokenTrie`]; a leaf gives the rows of the collection that have its title.
     Titles that are equal, or that the tokenizer cannot tell apart, share a leaf and keep all their rows.

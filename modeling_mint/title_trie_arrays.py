@@ -129,11 +129,11 @@ def read_arrays(path: str) -> tuple[dict[str, torch.Tensor], dict[str, int | str
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
+        facts = json.loads(metadata.get("title_trie", "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is truncated or no safetensors file: {error}. {remedy}") from error
-    if sorted(arrays) != sorted(ARRAY_NAMES) or "title_trie" not in metadata:
+    if sorted(arrays) != sorted(ARRAY_NAMES) or not facts:
         raise ValueError(f"{path} is no title trie: it holds {sorted(arrays)}. {remedy}")
-    facts = json.loads(metadata["title_trie"])
     version = facts.pop("format_version", None)
     if version != FORMAT_VERSION or sorted(facts) != sorted(FACT_NAMES):
         raise ValueError(f"{path} has format version {version}, this code reads {FORMAT_VERSION}. {remedy}")

@@ -96,8 +96,8 @@ class CoTrainer:
             Finds what labelled `grounded_answer` examples read, see [`tokenize_examples`].
         peft_config (`peft.PeftConfig`, *optional*):
             Train adapters (merged after each iteration).
-        task_shares (`dict[str, float]`, *optional*):
-            Share of a task's examples to keep, see [`tokenize_examples`].
+        task_rates (`dict[str, float]`, *optional*):
+            How often a task's examples are taken, see [`tokenize_examples`].
         inference_options (`dict`, *optional*):
             Options of [`StrategyInference`].
         seed (`int`, *optional*, defaults to 42):
@@ -117,7 +117,7 @@ class CoTrainer:
         confidence: ConfidenceArguments | None = None,
         retriever: Bm25Retriever | None = None,
         peft_config=None,
-        task_shares: dict[str, float] | None = None,
+        task_rates: dict[str, float] | None = None,
         inference_options: dict | None = None,
         seed: int = 42,
     ):
@@ -132,7 +132,7 @@ class CoTrainer:
         self.confidence = confidence or ConfidenceArguments()
         self.retriever = retriever
         self.peft_config = peft_config
-        self.task_shares = task_shares
+        self.task_rates = task_rates
         self.inference_options = inference_options or {}
         self.seed = seed
 
@@ -223,7 +223,7 @@ class CoTrainer:
             role,
             self.processor,
             retriever=self.retriever,
-            task_shares=self.task_shares,
+            task_rates=self.task_rates,
             seed=self.seed + iteration,
         )
         model = MintForConditionalGeneration.from_pretrained(start, dtype=torch.float32)

@@ -59,7 +59,7 @@ def tokenize_examples(
     retriever: Bm25Retriever | None = None,
     retrieved_share: float = 0.5,
     num_documents: int = 2,
-    task_shares: dict[str, float] | None = None,
+    task_rates: dict[str, float] | None = None,
     seed: int = 42,
 ) -> Dataset:
     """
@@ -79,8 +79,9 @@ def tokenize_examples(
             Share of `grounded_answer` examples that read the retriever's list as it is, see [`grounding_rows`].
         num_documents (`int`, *optional*, defaults to 2):
             Documents that `grounded_answer` reads.
-        task_shares (`dict[str, float]`, *optional*):
-            Share of a task's examples to keep, in [0, 1]; tasks that are not named keep all.
+        task_rates (`dict[str, float]`, *optional*):
+            How often a task's examples are taken: 0.5 takes half of them, 3 takes each three times. Tasks that are not
+            named are taken once.
         seed (`int`, *optional*, defaults to 42):
             Seed of all draws.
 
@@ -88,7 +89,7 @@ def tokenize_examples(
         `datasets.Dataset` with `EXAMPLE_FEATURES`.
     """
     rng = random.Random(seed)
-    shares = task_shares or {}
+    rates = task_rates or {}
     retrieved = _retrieve_contexts(samples, retriever, num_documents) if role == "rag" else {}
 
     def rows():
@@ -106,17 +107,21 @@ def tokenize_examples(
                 max_document_chars=processor.max_document_chars,
                 context_rows=context,
             ):
-                if rng.random() >= shares.get(example.task, 1.0):
+                rate = rates.get(example.task, 1.0)
+                copies = int(rate) + (rng.random() < rate % 1)
+                if copies == 0:
                     continue
                 prompt_ids, target_ids = processor.encode_example(example.prompt, example.target)
-                yield {
-                    "prompt_ids": prompt_ids,
-                    "target_ids": target_ids,
-                    "task": example.task,
-                    "component": COMPONENTS.index(example.component),
-                    "weight": example.weight,
-                    "length": len(prompt_ids) + len(target_ids),
-                }
+                yield from copies * [
+                    {
+                        "prompt_ids": prompt_ids,
+                        "target_ids": target_ids,
+                        "task": example.task,
+                        "component": COMPONENTS.index(example.component),
+                        "weight": example.weight,
+                        "length": len(prompt_ids) + len(target_ids),
+                    }
+                ]
 
     return Dataset.from_list(list(rows()), features=EXAMPLE_FEATURES)
 

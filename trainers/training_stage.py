@@ -57,7 +57,7 @@ def train_stage(
         ValueError: if there is no example to train on.
     """
     if len(examples) == 0:
-        raise ValueError(f"There is no training example for {output_dir}: check the samples and `task_shares`.")
+        raise ValueError(f"There is no training example for {output_dir}: check the samples and `task_rates`.")
     output_dir = Path(output_dir)
     checkpoints = output_dir.with_name(f".{output_dir.name}.checkpoints")
     trainer = joint_trainer(

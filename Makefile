@@ -1,0 +1,54 @@
+# `make demo` and `make test` do all their own set-up. MINT_PYTHON (or PYTHON) picks the interpreter,
+# ARGS is passed on: make demo ARGS="--no-serve".
+PYTHON ?= python3
+MINT_PYTHON ?= $(PYTHON)
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow style benchmark serve clean assets
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: assets  ## the whole of MINT on real Wikipedia, then a web page to ask questions in
+	$(RUN) examples/run_mint.py --config examples/configs/demo.yaml $(ARGS)
+
+test: assets  ## all tests but the slow ones
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-slow: assets  ## the slow tests
+	$(RUN) -m pytest -m slow $(ARGS)
+
+style: $(INSTALLED)  ## format and check the code
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+benchmark: assets  ## every script of examples/benchmarks
+	@set -e; for script in $(wildcard examples/benchmarks/*.py); do echo "$$script"; $(RUN) $$script $(ARGS); done
+
+serve: $(INSTALLED)  ## the web page of the demo that has been run, on 127.0.0.1:7860
+	$(RUN) -c "from hub_cards.serve import launch_app; launch_app('outputs/demo')"
+
+clean:  ## remove .venv, builds and caches; outputs/ and the asset cache stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+assets: $(INSTALLED)
+	@$(RUN) examples/assets.py
+
+# torch goes first and alone: what depends on it must find the pinned build in place and not choose one of its own.
+$(INSTALLED): setup.cfg constraints.txt
+	@command -v "$(MINT_PYTHON)" >/dev/null || \
+		{ echo "No '$(MINT_PYTHON)' here: install Python 3.11 or newer, or name one: make MINT_PYTHON=/path/to/python3"; exit 1; }
+	@"$(MINT_PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "MINT needs Python 3.11 or newer, '$(MINT_PYTHON)' is $$("$(MINT_PYTHON)" --version): name another with make MINT_PYTHON=/path/to/python3"; exit 1; }
+	@"$(MINT_PYTHON)" -c "import ensurepip, venv" 2>/dev/null || \
+		{ echo "'$(MINT_PYTHON)' cannot make virtual environments: install python3-venv (on Debian: apt-get install python3-venv)"; exit 1; }
+	@$(PIP) --version >/dev/null 2>&1 || "$(MINT_PYTHON)" -m venv $(VENV)
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e ".[demo,test,dev]"
+	@touch $@

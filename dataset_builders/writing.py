@@ -1,0 +1,159 @@
+"""Writes built datasets as folders that plain `load_dataset` reads, and reads the collection back."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from datasets import Dataset, DatasetBuilder, DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub import DatasetCard
+
+
+def build(builder: DatasetBuilder) -> DatasetDict:
+    """
+    Runs a builder (or takes what its cache holds) and returns all splits.
+
+    Args:
+        builder ([`~datasets.DatasetBuilder`]):
+            Builder, its config filled in.
+
+    Returns:
+        [`~datasets.DatasetDict`]: the splits.
+
+    Raises:
+        `ValueError`: what the builder found wrong in its input, as it said it. (`datasets` alone would show its own
+            general error in front.)
+    """
+    try:
+        builder.download_and_prepare()
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, ValueError):
+            raise error.__cause__ from None
+        raise
+    return builder.as_dataset()
+
+
+def write_collection(collection: Dataset, folder: str | Path) -> None:
+    """
+    Writes a collection as a dataset folder with one split, "train".
+
+    Args:
+        collection ([`~datasets.Dataset`]):
+            Documents with the columns of [`~dataset_builders.features.COLLECTION_FEATURES`].
+        folder (`str` or `Path`):
+            Folder to write to, made if it does not exist. Its card keeps its text.
+    """
+    _write_splits(DatasetDict(train=collection), Path(folder), data_dir="data", config_name="default")
+
+
+def write_config(splits: DatasetDict, folder: str | Path, config_name: str) -> None:
+    """
+    Writes one config of a dataset folder, leaving its other configs and the text of its card as they are.
+
+    Args:
+        splits ([`~datasets.DatasetDict`]):
+            Samples with the columns of [`~dataset_builders.features.SAMPLE_FEATURES`], by split.
+        folder (`str` or `Path`):
+            Folder to write to, made if it does not exist.
+        config_name (`str`):
+            Name to load it by, such as "basic": `load_dataset(folder, "basic")`.
+    """
+    _write_splits(splits, Path(folder), data_dir=config_name, config_name=config_name)
+
+
+def _write_splits(splits: DatasetDict, folder: Path, data_dir: str, config_name: str) -> None:
+    (folder / data_dir).mkdir(parents=True, exist_ok=True)
+    paths = {split: folder / data_dir / f"{split}-00000-of-00001.parquet" for split in splits}
+    for split, path in paths.items():
+        temporary = path.with_name(f".{path.name}.tmp")
+        splits[split].to_parquet(temporary)
+        os.replace(temporary, path)
+    for path in set((folder / data_dir).glob("*.parquet")) - set(paths.values()):
+        path.unlink()  # a split that this config had before and has no more
+    data_files = [{"split": split, "path": f"{data_dir}/{split}-*.parquet"} for split in splits]
+    _merge_into_card(folder / "README.md", {"config_name": config_name, "data_files": data_files})
+
+
+def _merge_into_card(path: Path, config: dict) -> None:
+    card = DatasetCard(path.read_text(encoding="utf-8") if path.exists() else "---\n{}\n---\n")
+    configs = {entry["config_name"]: entry for entry in card.data.get("configs", [])}
+    configs[config["config_name"]] = config
+    card.data["configs"] = list(configs.values())
+    write_text(path, str(card))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """
+    Writes a UTF-8 text file so that it is there whole or not at all.
+
+    Args:
+        path (`str` or `Path`):
+            File to write; its folder must exist.
+        text (`str`):
+            Its content.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def load_collection(name_or_path: str | Path) -> Dataset:
+    """
+    Loads a collection that [`write_collection`] wrote, or that was pushed to the Hub.
+
+    Args:
+        name_or_path (`str` or `Path`):
+            Folder, or id of a dataset on the Hub.
+
+    Returns:
+        [`~datasets.Dataset`]: the documents, memory-mapped, with the columns of
+        [`~dataset_builders.features.COLLECTION_FEATURES`].
+
+    Raises:
+        `FileNotFoundError`: if it is neither a folder nor a dataset on the Hub.
+    """
+    try:
+        return load_dataset(str(name_or_path), split="train")
+    except (FileNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"No collection at '{name_or_path}': there is no such folder, and no such dataset could be reached on the "
+            "Hub. Check the path, or write the collection first with examples/build_collection.py."
+        ) from error
+
+
+def collection_fingerprint(collection: Dataset) -> str:
+    """
+    Hashes what a collection holds, wherever it is stored. Builders put this into their config, since `datasets`
+    caches by config values and does not look behind a path.
+
+    Args:
+        collection ([`~datasets.Dataset`]):
+            The collection.
+
+    Returns:
+        `str`: hexadecimal SHA-256 of titles, texts and related titles, in order.
+    """
+    digest = hashlib.sha256()
+    for batch in collection.select_columns(["title", "text", "related"]).iter(batch_size=1000):
+        digest.update(json.dumps(batch).encode())
+    return digest.hexdigest()
+
+
+def file_fingerprint(*paths: str | Path) -> str:
+    """
+    Hashes what files hold.
+
+    Args:
+        *paths (`str` or `Path`):
+            Files, in an order that matters.
+
+    Returns:
+        `str`: hexadecimal SHA-256 of their contents.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

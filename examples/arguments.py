@@ -1,0 +1,140 @@
+"""The settings of a run: one set for `run_mint.py` and for the script of every stage."""
+
+import json
+from dataclasses import dataclass, field
+
+from trl import TrlParser
+
+from trainers.co_trainer import CoTrainingArguments
+from trainers.confidence import ConfidenceArguments
+
+
+@dataclass
+class RunArguments:
+    """
+    What to build and from what.
+
+    Args:
+        output_dir (`str`, *optional*, defaults to `"outputs/run"`): folder of the run. A run that was interrupted goes on
+            where it was when it is started again with the same folder and settings.
+        collection (`str`, *optional*): the documents: JSONL or Parquet with title and text, a folder or Hub id of a
+            dataset; or `vital-articles` (the demo's).
+        labelled (`str`, *optional*): labelled questions: KILT JSONL, or a folder or Hub id of a dataset with the splits
+            train, validation and test.
+        backbone (`str`, *optional*, defaults to `"smollm2-135m-instruct"`): folder or Hub id of a Seq2SeqLM or CausalLM.
+        llm (`str`, *optional*): the external LLM that writes auxiliary data: folder or Hub id, or the URL of an
+            OpenAI-compatible server. Defaults to the backbone.
+        seed (`int`, *optional*, defaults to 42): seed of all draws.
+        num_index_documents (`int`, *optional*, defaults to 1000): documents of the slice that `document_to_docid` learns
+            and that auxiliary data and co-training draw from: those that labelled questions are about, and random others.
+            0 takes the whole collection.
+        num_auxiliary_documents (`int`, *optional*, defaults to 500): documents of the slice that the LLM writes for.
+        num_related (`int`, *optional*, defaults to 2): related docids in a ranked list, behind the source document.
+        max_document_chars (`int`, *optional*, defaults to 320): characters of a document's text that a prompt holds.
+        num_documents (`int`, *optional*, defaults to 2): documents that RAG's generator reads.
+        retrieved_share (`float`, *optional*, defaults to 0.5): share of `grounded_answer` examples that read what BM25
+            really returns, gold or not.
+        num_beams (`int`, *optional*, defaults to 10): beams of the docid search.
+        strategy (`str`, *optional*, defaults to `"ensemble"`): how `ask.py` and the web page answer.
+        inference_batch_size (`int`, *optional*, defaults to 16): queries worked on at a time.
+        serve (`bool`, *optional*, defaults to `True`): serve the web page on 127.0.0.1:7860 at the end.
+    """
+
+    output_dir: str = field(default="outputs/run", metadata={"help": "Folder of the run."})
+    collection: str = field(default="", metadata={"help": "Documents: JSONL, Parquet, folder, Hub id, vital-articles."})
+    labelled: str = field(default="", metadata={"help": "Labelled questions: KILT JSONL, folder or Hub id."})
+    backbone: str = field(default="smollm2-135m-instruct", metadata={"help": "Backbone: folder or Hub id."})
+    llm: str = field(default="", metadata={"help": "External LLM: folder, Hub id or URL (default: the backbone)."})
+    seed: int = field(default=42, metadata={"help": "Seed of all draws."})
+    num_index_documents: int = field(
+        default=1000, metadata={"help": "Documents of the slice to train on (0: the whole collection)."}
+    )
+    num_auxiliary_documents: int = field(default=500, metadata={"help": "Documents that the LLM writes for."})
+    num_related: int = field(default=2, metadata={"help": "Related docids in a ranked list."})
+    max_document_chars: int = field(default=320, metadata={"help": "Characters of a document in a prompt."})
+    num_documents: int = field(default=2, metadata={"help": "Documents that RAG's generator reads."})
+    retrieved_share: float = field(
+        default=0.5, metadata={"help": "Share of grounded_answer examples that read what BM25 returns."}
+    )
+    num_beams: int = field(default=10, metadata={"help": "Beams of the docid search."})
+    strategy: str = field(
+        default="ensemble",
+        metadata={"help": "How questions are answered.", "choices": ["rag", "gar", "ensemble", "cascade"]},
+    )
+    inference_batch_size: int = field(default=16, metadata={"help": "Queries worked on at a time."})
+    serve: bool = field(default=True, metadata={"help": "Serve the web page at the end."})
+
+    def __post_init__(self):
+        self.llm = self.llm or self.backbone
+
+
+@dataclass
+class TrainingSettings:
+    """
+    How RAG and GAR are trained, in the warm-up and in co-training.
+
+    Args:
+        warm_up_epochs (`float`, *optional*, defaults to 3.0): passes over the warm-up examples.
+        exchange_epochs (`float`, *optional*, defaults to 2.0): passes over the examples of one co-training iteration.
+        learning_rate (`float`, *optional*, defaults to 1e-3): of the warm-up.
+        exchange_learning_rate (`float`, *optional*, defaults to 3e-4): of co-training.
+        train_batch_size (`int`, *optional*, defaults to 16): examples of a micro-batch.
+        gradient_accumulation_steps (`int`, *optional*, defaults to 1): micro-batches of an optimizer step.
+        lora_rank (`int`, *optional*, defaults to 16): rank of the LoRA adapters on all linear layers; 0 trains all
+            weights instead.
+        lambda_retrieval, lambda_generation, lambda_auxiliary, lambda_exchange (`float`, *optional*, defaults to 1.0): the
+            weights of the joint loss.
+        task_rates (`str`, *optional*): JSON object, how often a task's examples are taken, such as
+            `{"document_to_query": 0.5, "query_to_docid": 3}`.
+        bf16 (`bool`, *optional*, defaults to `True`): mixed precision.
+        save_steps (`int`, *optional*, defaults to 100): optimizer steps between checkpoints.
+    """
+
+    warm_up_epochs: float = field(default=3.0, metadata={"help": "Passes over the warm-up examples."})
+    exchange_epochs: float = field(default=2.0, metadata={"help": "Passes over an iteration's examples."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of the warm-up."})
+    exchange_learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of co-training."})
+    train_batch_size: int = field(default=16, metadata={"help": "Examples of a micro-batch."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches of an optimizer step."})
+    lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA adapters (0: train all weights)."})
+    lambda_retrieval: float = field(default=1.0, metadata={"help": "Weight of the retrieval loss L_GR."})
+    lambda_generation: float = field(default=1.0, metadata={"help": "Weight of the generation loss L_G."})
+    lambda_auxiliary: float = field(default=1.0, metadata={"help": "Weight of the auxiliary loss L_AUX."})
+    lambda_exchange: float = field(default=1.0, metadata={"help": "Weight of the loss on the partner's samples."})
+    task_rates: dict | str | None = field(
+        default=None, metadata={"help": "JSON object: how often a task's examples are taken.", "type": str}
+    )
+    bf16: bool = field(default=True, metadata={"help": "Mixed precision."})
+    save_steps: int = field(default=100, metadata={"help": "Optimizer steps between checkpoints."})
+
+    def __post_init__(self):
+        if isinstance(self.task_rates, str):
+            self.task_rates = json.loads(self.task_rates)
+
+
+@dataclass
+class Settings:
+    """All settings of a run."""
+
+    run: RunArguments
+    training: TrainingSettings
+    co_training: CoTrainingArguments
+    confidence: ConfidenceArguments
+
+
+def parse_settings(arguments: list[str] | None = None, also: type | None = None):
+    """
+    Reads the settings from the command line and from the YAML file that `--config` names (the command line wins).
+
+    Args:
+        arguments (`list[str]`, *optional*): instead of the command line.
+        also (`type`, *optional*): one more dataclass of arguments that a script takes.
+
+    Returns:
+        [`Settings`], or with `also` a tuple of [`Settings`] and an instance of it.
+    """
+    classes = [RunArguments, TrainingSettings, CoTrainingArguments, ConfidenceArguments]
+    parser = TrlParser(classes + ([also] if also else []))
+    parsed = parser.parse_args_and_config(arguments)
+    settings = Settings(*parsed[:4])
+    return (settings, parsed[4]) if also else settings

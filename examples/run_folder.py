@@ -1,0 +1,100 @@
+"""The folder of a run: where each stage puts its work, what is done already, and what it cost."""
+
+import json
+import logging
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from arguments import Settings
+
+from dataset_builders.writing import write_text
+
+logger = logging.getLogger(__name__)
+
+# Settings that change nothing in what a run writes.
+_NOT_PART_OF_A_RUN = {"output_dir", "serve", "strategy", "inference_batch_size"}
+
+
+class RunFolder:
+    """
+    Paths of a run and its finished stages.
+
+    Args:
+        settings ([`Settings`]):
+            Settings of the run. They are kept in `settings.json`; a folder that holds a run with other settings is
+            refused.
+
+    Raises:
+        ValueError: if the folder holds a run with other settings.
+    """
+
+    def __init__(self, settings: Settings):
+        self.root = Path(settings.run.output_dir)
+        self.collection = self.root / "mint-collection"
+        self.pseudo = self.root / "mint-pseudo"
+        self.work = self.root / "work"
+        self.warm_up = self.work / "warm-up"
+        self.co_training = self.work / "co-training"
+        self.models = {role: self.root / f"mint-{role}" for role in ("rag", "gar")}
+        self.cache = self.work / "cache"
+        self._check_settings(settings)
+
+    def _check_settings(self, settings: Settings) -> None:
+        flat = {name: value for group in asdict(settings).values() for name, value in group.items()}
+        flat = {name: value for name, value in flat.items() if name not in _NOT_PART_OF_A_RUN}
+        path = self.work / "settings.json"
+        if path.is_file():
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            changed = sorted(name for name in flat if flat[name] != earlier.get(name))
+            if changed:
+                raise ValueError(
+                    f"{self.root} holds a run with other settings ({', '.join(changed)}). Choose another --output_dir, "
+                    f"delete that folder, or start with the settings in {path}."
+                )
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(flat, indent=1) + "\n")
+
+    def facts(self, stage: str) -> dict:
+        """
+        What a finished stage reported.
+
+        Raises:
+            FileNotFoundError: if the stage has not been run, with the script that runs it.
+        """
+        path = self.work / f"{stage}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: run examples/{stage}.py with the same settings first.")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def run_stage(self, stage: str, work: Callable[[], dict]) -> dict:
+        """
+        Runs a stage unless it is done, and keeps what it reports, its wall time and the process's peak memory so far.
+
+        Args:
+            stage (`str`): name of the stage (and of its script).
+            work (`Callable[[], dict]`): does it and returns its facts.
+
+        Returns:
+            `dict`: the facts, `seconds` (wall time) and `peak_memory_mb`.
+        """
+        if (self.work / f"{stage}.json").is_file():
+            logger.info("%s: done already.", stage)
+            return self.facts(stage)
+        logger.info("%s: starting.", stage)
+        start = time.monotonic()
+        facts = work()
+        facts["seconds"] = round(time.monotonic() - start, 1)
+        facts["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        write_text(self.work / f"{stage}.json", json.dumps(facts, indent=1) + "\n")
+        logger.info("%s: done in %.0f s, peak memory so far %d MB.", stage, facts["seconds"], facts["peak_memory_mb"])
+        return facts
+
+
+def set_up_logging() -> None:
+    """Progress of the stages on standard error, without the libraries' debug chatter."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    for library in ("httpx", "bm25s", "datasets", "filelock", "urllib3"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -1,0 +1,256 @@
+"""Cards of a run's models and datasets, rendered from the facts in its `run.json`.
+
+A card states nothing that the run did not report: a fact that a template asks for and `run.json` lacks is an error.
+"""
+
+import json
+import logging
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from huggingface_hub import DatasetCard, EvalResult, ModelCard, RepoCard
+
+logger = logging.getLogger(__name__)
+
+TEMPLATES = Path(__file__).parent / "templates"
+METRICS = {  # key in an evaluation row -> (task type, column heading)
+    "r_precision": ("text-retrieval", "R-precision"),
+    "recall@5": ("text-retrieval", "Recall@5"),
+    "em": ("question-answering", "EM"),
+    "f1": ("question-answering", "F1"),
+    "kilt_em": ("question-answering", "KILT-EM"),
+    "kilt_f1": ("question-answering", "KILT-F1"),
+}
+SIZE_CATEGORIES = {  # the Hub's name for a number of rows below the key
+    10**3: "n<1K",
+    10**4: "1K<n<10K",
+    10**5: "10K<n<100K",
+    10**6: "100K<n<1M",
+    10**7: "1M<n<10M",
+    10**8: "10M<n<100M",
+}
+
+
+def read_run(output_dir: str | os.PathLike) -> dict[str, Any]:
+    """
+    Reads the report of a run.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Output folder of a run, holding `run.json`.
+
+    Returns:
+        `dict[str, Any]`: the report.
+
+    Raises:
+        FileNotFoundError: the folder holds no `run.json`, so the run has not ended.
+        ValueError: `run.json` is not JSON.
+    """
+    path = Path(output_dir) / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: finish the run first (examples/run_mint.py writes it at its end)."
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}). Run the last stage again.") from error
+
+
+def model_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelCard:
+    """
+    Card of one of the two models, with the results of its last stage as `model-index`.
+
+    Args:
+        run (`dict[str, Any]`):
+            Report of the run, see [`read_run`].
+        role (`str`):
+            `"rag"` or `"gar"`.
+        org (`str`, *optional*):
+            Account that the artefacts are pushed to. Without it the card names the folders of the run.
+
+    Returns:
+        [`~huggingface_hub.ModelCard`]: the card.
+
+    Raises:
+        ValueError: the role is unknown, or the report lacks a fact that the card states.
+    """
+    if role not in ("rag", "gar"):
+        raise ValueError(f"role must be 'rag' or 'gar', not {role!r}.")
+    card = ModelCard(_render("model_card.md", run, org, role=role))
+    card.data.model_name = f"mint-{role}"
+    card.data.eval_results = _eval_results(run, role, org)
+    return card
+
+
+def collection_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
+    """
+    Card of the document collection.
+
+    Args:
+        run (`dict[str, Any]`):
+            Report of the run, see [`read_run`].
+        org (`str`, *optional*):
+            Account that the artefacts are pushed to. Without it the card names the folders of the run.
+
+    Returns:
+        [`~huggingface_hub.DatasetCard`]: the card, without the `configs` that lie in the written folder.
+
+    Raises:
+        ValueError: the report lacks a fact that the card states.
+    """
+    return DatasetCard(_render("collection_card.md", run, org))
+
+
+def pseudo_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
+    """
+    Card of the training data: labelled (`basic`), written by the LLM (`auxiliary`), written by the models
+    (`co_training`).
+
+    Args:
+        run (`dict[str, Any]`):
+            Report of the run, see [`read_run`].
+        org (`str`, *optional*):
+            Account that the artefacts are pushed to. Without it the card names the folders of the run.
+
+    Returns:
+        [`~huggingface_hub.DatasetCard`]: the card, without the `configs` that lie in the written folder.
+
+    Raises:
+        ValueError: the report lacks a fact that the card states.
+    """
+    return DatasetCard(_render("pseudo_card.md", run, org))
+
+
+def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[str, RepoCard]:
+    """
+    Renders the four cards of a run; the dataset cards keep the `configs` of their folders' `README.md`.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Output folder of a run.
+        org (`str`, *optional*):
+            Account that the artefacts are pushed to. Without it the cards name the folders of the run.
+
+    Returns:
+        `dict[str, RepoCard]`: folder name (such as `"mint-rag"`) to card.
+
+    Raises:
+        FileNotFoundError: `run.json` or the `README.md` of a dataset folder is missing.
+        ValueError: `run.json` lacks a fact that a card states.
+    """
+    run = read_run(output_dir)
+    cards = {"mint-rag": model_card(run, "rag", org), "mint-gar": model_card(run, "gar", org)}
+    for folder, card in (("mint-collection", collection_card(run, org)), ("mint-pseudo", pseudo_card(run, org))):
+        written = Path(output_dir) / folder / "README.md"
+        if not written.is_file():
+            raise FileNotFoundError(
+                f"{written} is missing: without its `configs` the dataset cannot be loaded by name."
+            )
+        card.data.configs = DatasetCard.load(written).data.configs
+        cards[folder] = card
+    return cards
+
+
+def write_cards(output_dir: str | os.PathLike) -> None:
+    """
+    Writes the `README.md` of `mint-rag`, `mint-gar`, `mint-collection` and `mint-pseudo`.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Output folder of a run.
+
+    Raises:
+        FileNotFoundError: `run.json` or the `README.md` of a dataset folder is missing.
+        ValueError: `run.json` lacks a fact that a card states.
+    """
+    for folder, card in render_cards(output_dir).items():
+        path = Path(output_dir) / folder / "README.md"
+        temporary = path.with_name("README.md.tmp")
+        card.save(temporary)
+        os.replace(temporary, path)
+        logger.info("Wrote %s", path)
+
+
+def _render(template: str, run: dict[str, Any], org: str | None, **facts: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        finalize=_stated,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"yaml": _yaml, "fact": _fact, "metric": _metric, "size_category": _size_category}
+    prefix = "" if org is None else f"{org}/"
+    try:
+        return environment.get_template(template).render(run=run, prefix=prefix, metrics=METRICS, **facts)
+    except jinja2.UndefinedError as error:
+        place = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".md")][-1]
+        raise ValueError(
+            f"{place.filename}, line {place.lineno} (`{place.line}`) states a fact that run.json does not hold: "
+            f"{error.message}. Add it to run.json, or run the stage that reports it again."
+        ) from error
+
+
+def _stated(value: Any) -> Any:
+    """A null is no fact: without this, a card would say "None"."""
+    if value is None:
+        raise jinja2.UndefinedError("it is null there")
+    return value
+
+
+def _yaml(value: str) -> str:
+    """A string of the metadata block, quoted (a JSON string is a YAML string)."""
+    return json.dumps(str(_stated(value)), ensure_ascii=False)
+
+
+def _fact(value: Any) -> str:
+    """One cell of a table: floats to four digits, nested facts on one line."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_fact(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(_fact(inner) for inner in value)
+    return str(_stated(value)).replace("|", r"\|")
+
+
+def _metric(value: float | None) -> str:
+    """A score; a dash where the system has none (BM25 writes no answers)."""
+    return "–" if value is None else f"{float(value):.3f}"
+
+
+def _size_category(num_rows: int) -> str:
+    return next((name for limit, name in SIZE_CATEGORIES.items() if num_rows < limit), "100M<n<1B")
+
+
+def _eval_results(run: dict[str, Any], role: str, org: str | None) -> list[EvalResult]:
+    """The role's own rows of its last stage, and those of the strategies that use both models."""
+    rows = run["evaluation"]["rows"]
+    stages = [row["stage"] for row in rows if row["system"] == role]
+    if not stages:
+        raise ValueError(f"run.json: evaluation.rows has no row of the system {role!r}: evaluate the model first.")
+    results = []
+    for row in rows:
+        if row["stage"] != stages[-1] or row["system"] not in (role, "ensemble", "cascade"):
+            continue
+        for key, (task_type, name) in METRICS.items():
+            if row[key] is None:
+                continue
+            results.append(
+                EvalResult(
+                    task_type=task_type,
+                    dataset_type=f"{org}/mint-pseudo" if org else "mint-pseudo",
+                    dataset_name=f"Questions on {run['collection']['name']}",
+                    dataset_config="basic",
+                    dataset_split="test",
+                    metric_type=key,
+                    metric_value=row[key],
+                    metric_name=f"{name} ({row['system']}, {row['subset']})",
+                    metric_args={"strategy": row["system"], "subset": row["subset"]},
+                )
+            )
+    return results
