@@ -127,10 +127,12 @@ def search_docids(
         reached fewer (always when the trie holds fewer).
 
     Raises:
-        ValueError: if `scoring` is unknown.
+        ValueError: if `scoring` is unknown, or prompts of a decoder-only backbone are padded on the right.
     """
     if scoring not in ("vocabulary", "trie"):
         raise ValueError(f"`scoring` is {scoring!r}; it must be 'vocabulary' or 'trie'.")
+    if not model.config.is_encoder_decoder and not attention_mask[:, -1].all():
+        raise ValueError("A decoder-only backbone needs its prompts padded on the left: the docid follows the last column.")
     device = input_ids.device
     trie = trie.to(device)
     batch_size = len(input_ids)

@@ -27,7 +27,7 @@ class MintProcessor(ProcessorMixin):
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
-            The backbone's tokenizer; pads on the left for a decoder-only backbone.
+            The backbone's tokenizer.
         trie ([`TitleTrie`], *optional*):
             Trie over the collection's titles, built with the same tokenizer.
         collection (`datasets.Dataset` or `str`, *optional*):
@@ -37,6 +37,8 @@ class MintProcessor(ProcessorMixin):
             Characters of a document's text that a prompt holds.
         max_prompt_length (`int`, *optional*, defaults to 512):
             Tokens of a prompt; a longer one loses its beginning, since the question stands at the end.
+        padding_side (`str`, *optional*, defaults to `"left"`):
+            Where prompts are filled up: `"left"` for a decoder-only backbone, whose target follows the last column.
 
     Example:
 
@@ -56,6 +58,7 @@ class MintProcessor(ProcessorMixin):
         collection: Dataset | str | None = None,
         max_document_chars: int = 320,
         max_prompt_length: int = 512,
+        padding_side: str = "left",
         **kwargs,
     ):
         super().__init__(tokenizer, **kwargs)
@@ -63,10 +66,13 @@ class MintProcessor(ProcessorMixin):
             tokenizer.pad_token = tokenizer.eos_token
         self.trie = trie
         self.collection_name_or_path = collection if isinstance(collection, str) else None
-        self._collection = None if isinstance(collection, str) else collection
+        self._collection = None
+        if isinstance(collection, Dataset):
+            self.collection = collection  # checked against the trie
         self._loaded_from = Path()
         self.max_document_chars = max_document_chars
         self.max_prompt_length = max_prompt_length
+        self.padding_side = padding_side
 
     @classmethod
     def from_backbone_pretrained(
@@ -88,8 +94,7 @@ class MintProcessor(ProcessorMixin):
         """
         config = AutoConfig.from_pretrained(backbone_name_or_path)
         tokenizer = AutoTokenizer.from_pretrained(backbone_name_or_path)
-        tokenizer.padding_side = "right" if config.is_encoder_decoder else "left"
-        tokenizer.truncation_side = "left"
+        kwargs.setdefault("padding_side", "right" if config.is_encoder_decoder else "left")
         processor = cls(tokenizer, None, collection, **kwargs)
         processor.trie = TitleTrie.from_titles(processor.collection["title"], tokenizer)
         return processor
@@ -137,10 +142,12 @@ class MintProcessor(ProcessorMixin):
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask`, `torch.LongTensor`s of shape `(batch_size, length)`, padded
-            on the tokenizer's side. Special-token text inside a prompt stays text.
+            on `padding_side`. Special-token text inside a prompt stays text.
         """
         prompt_ids = encode_prompts(self.tokenizer, [text] if isinstance(text, str) else text, self.max_prompt_length)
-        return self.tokenizer.pad({"input_ids": prompt_ids}, return_tensors=return_tensors, **kwargs)
+        return self.tokenizer.pad(
+            {"input_ids": prompt_ids}, padding_side=self.padding_side, return_tensors=return_tensors, **kwargs
+        )
 
     def encode_example(self, prompt: str, target: tuple[str, ...]) -> tuple[list[int], list[int]]:
         """
@@ -167,6 +174,7 @@ class MintProcessor(ProcessorMixin):
             "collection": self.collection_name_or_path,
             "max_document_chars": self.max_document_chars,
             "max_prompt_length": self.max_prompt_length,
+            "padding_side": self.padding_side,
         }
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> None:
@@ -217,6 +225,7 @@ class MintProcessor(ProcessorMixin):
             kwargs.get("collection", settings["collection"]),
             max_document_chars=settings["max_document_chars"],
             max_prompt_length=settings["max_prompt_length"],
+            padding_side=settings["padding_side"],
         )
         if Path(pretrained_model_name_or_path).is_dir():
             processor._loaded_from = Path(pretrained_model_name_or_path)

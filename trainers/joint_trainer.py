@@ -2,7 +2,8 @@
 
 import torch
 from torch.nn import functional
-from transformers import Seq2SeqTrainer
+from transformers import Seq2SeqTrainer, set_seed
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import SFTTrainer
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
@@ -10,6 +11,26 @@ from modeling_mint.tasks_mint import COMPONENTS
 
 from .collator import IGNORED, MintDataCollator
 from .joint_arguments import MintSeq2SeqArguments, MintSFTConfig
+
+
+class EpochSampler(LengthGroupedSampler):
+    """
+    Groups examples by length in an order that the seed and the epoch alone decide, so that a run that goes on from a
+    checkpoint inside an epoch sees the examples that it had not seen yet.
+
+    Args:
+        batch_size (`int`): examples of an optimizer step.
+        lengths (`list[int]`): tokens of each example.
+        seed (`int`): seed of the order.
+    """
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int):
+        super().__init__(batch_size, lengths=lengths)
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the data loader before each epoch."""
+        self.generator = torch.Generator().manual_seed(self.seed + epoch)
 
 
 class JointLossMixin:
@@ -27,6 +48,12 @@ class JointLossMixin:
         # The loss is divided by the counts of the whole step; Trainer must not divide by the accumulation steps again.
         self.loss_is_scaled_for_ga = True
         self._component_totals = {}
+
+    def _get_train_sampler(self, train_dataset=None):
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        step_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return EpochSampler(step_size, self.train_dataset["length"][:], self.args.seed)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
         """Weighted target tokens of each component in the optimizer step, float32 of shape `(num_components,)`."""
@@ -133,13 +160,16 @@ def joint_trainer(
         **arguments,
     }
     if model.config.is_encoder_decoder:
+        args = MintSeq2SeqArguments(**common)
         if peft_config is not None:
             from peft import get_peft_model
 
+            # An adapter starts with random weights.
+            set_seed(args.seed)
             model = get_peft_model(model, peft_config)
         return MintSeq2SeqTrainer(
             model=model,
-            args=MintSeq2SeqArguments(**common),
+            args=args,
             data_collator=MintDataCollator(
                 processor.tokenizer.pad_token_id, model.prepare_decoder_input_ids_from_labels
             ),

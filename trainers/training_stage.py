@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
@@ -63,7 +64,7 @@ def train_stage(
     trainer = joint_trainer(
         model, {"output_dir": str(checkpoints), **arguments}, examples, processor, peft_config=peft_config
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     log_history = trainer.state.log_history
 
     trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -79,3 +80,11 @@ def train_stage(
     shutil.rmtree(checkpoints, ignore_errors=True)
     logger.info("Trained on %d examples, wrote %s.", len(examples), output_dir)
     return log_history
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The last complete checkpoint; Trainer writes its state last, so one without was cut short and is removed."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not (checkpoint / TRAINER_STATE_NAME).is_file():
+            shutil.rmtree(checkpoint)
+    return get_last_checkpoint(folder) if folder.is_dir() else None

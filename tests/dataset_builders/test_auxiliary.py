@@ -65,7 +65,7 @@ def test_a_good_reply_becomes_a_sample_of_its_document_and_the_report_counts_the
     assert sample["docids"] == ["Cat", "Mouse"] and sample["rows"] == [3, 4] and sample["provenance"] == [["Cat"]]
     assert sample["source"] == "llm" and sample["model"] == "tiny-chat"
     report = json.loads((tmp_path / "journal.report.json").read_text())
-    assert report == {"requests": 5, "kept": 1, "not in the form asked for": 4}
+    assert report == {"requests": 5, "kept": 1, "dropped: not in the form asked for": 4}
 
 
 def test_the_rows_given_are_the_documents_asked_about(build_auxiliary, chat_server):

@@ -1,6 +1,6 @@
 import pytest
 
-from dataset_builders.filters import first_failure
+from dataset_builders.filters import answer_failure, query_failure
 
 TITLE = "Gustave Eiffel"
 TEXT = (
@@ -22,7 +22,7 @@ TEXT = (
         ("What was built in Paris? A) iron tower B) fair?", "iron tower", "not a question"),
         ("What was built in Paris A) iron tower B) fair?", "iron tower", "does not stand alone"),
         ("What is the best food for small cats?", "iron", "not about the document"),
-        ("Who built the iron tower in Paris?", "word " * 13, "answer too long"),
+        ("Who built the iron tower in Paris?", "word " * 13, "answer missing or too long"),
         ("Who built the iron tower in Paris?", "Thomas Edison", "answer not in the document"),
         ("Who built the iron tower in Paris?", "ngineer", "answer not in the document"),
         ("Which engineer was Gustave Eiffel of Paris?", "gustave eiffel", "answer in the query"),
@@ -34,4 +34,4 @@ TEXT = (
     ],
 )
 def test_each_filter_drops_what_it_is_for(query, answer, failure):
-    assert first_failure(query, answer, TITLE, TEXT) == failure
+    assert (query_failure(query, TITLE, TEXT) or answer_failure(query, answer, TEXT)) == failure

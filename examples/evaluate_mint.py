@@ -1,0 +1,155 @@
+"""Stage 5: scores before and after co-training, beside baselines -> evaluation.json, report.md and dev_scores.png.
+
+    python examples/evaluate_mint.py --output_dir outputs/mine
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import torch
+from arguments import Settings, parse_settings
+from build_collection import load_processor, resolve
+from co_train import inference_options
+from datasets import Dataset, load_dataset
+from run_folder import RunFolder, set_up_logging
+
+from dataset_builders.bm25 import Bm25Retriever
+from dataset_builders.writing import write_text
+from modeling_mint import STRATEGIES, MintForConditionalGeneration, MintProcessor
+from trainers.baselines import longest_title_match
+from trainers.evaluation import METRICS, evaluate_role, evaluate_strategies, score_predictions
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+HEADINGS = {
+    "r_precision": "R-precision",
+    "recall@5": "Recall@5",
+    "em": "EM",
+    "f1": "F1",
+    "kilt_em": "KILT-EM",
+    "kilt_f1": "KILT-F1",
+}
+
+
+def evaluate(settings: Settings, folder: RunFolder) -> dict:
+    """
+    Scores the untuned backbone, the warmed-up and the co-trained models on the test questions, all titles of the
+    collection in the trie, beside longest-title match and BM25.
+
+    Returns:
+        `dict`: `rows` (one per stage, system and subset of the questions) and `dev_scores` (by role, then by stage).
+    """
+    processor = load_processor(settings, folder)
+    test = load_dataset(str(folder.pseudo), "basic", split="test")
+    validation = load_dataset(str(folder.pseudo), "basic", split="validation")
+    options = inference_options(settings)
+    co_training = folder.facts("co_train")
+
+    rows = baselines(test, processor)
+    untuned = {role: untuned_model(settings, role) for role in ("rag", "gar")}
+    dev_scores = {
+        role: {"untuned": evaluate_role(validation, processor, model, **options)} for role, model in untuned.items()
+    }
+    for role, model in untuned.items():
+        scored, _ = evaluate_strategies(test, processor, [role], **{role: model}, **options)
+        rows += [{"stage": "untuned", **row} for row in scored]
+    del untuned
+
+    stages = {"warm-up": {role: folder.warm_up / f"mint-{role}" for role in ("rag", "gar")}}
+    last = co_training["iterations"][-1]["iteration"]
+    if last:
+        chosen = co_training["best_iteration"] or last
+        trained = folder.co_training / f"iteration-{chosen}"
+        stages["co-training"] = {
+            role: trained / f"mint-{role}" if (trained / f"mint-{role}").is_dir() else stages["warm-up"][role]
+            for role in ("rag", "gar")
+        }
+    predictions = []
+    for stage, folders in stages.items():
+        temperatures = co_training["iterations"][0 if stage == "warm-up" else chosen]["dev_scores"]
+        models = {
+            role: load_calibrated(path, temperatures[role]["answer_temperature"]) for role, path in folders.items()
+        }
+        scored, predictions = evaluate_strategies(test, processor, STRATEGIES, **models, **options)
+        rows += [{"stage": stage, **row} for row in scored]
+        write_text(
+            folder.root / f"predictions-{stage}.jsonl",
+            "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in predictions),
+        )
+    for entry in co_training["iterations"]:
+        name = "warm-up" if entry["iteration"] == 0 else f"iteration {entry['iteration']}"
+        for role, scores in entry["dev_scores"].items():
+            dev_scores[role][name] = scores
+
+    facts = {"rows": rows, "dev_scores": dev_scores, "num_test": len(test)}
+    write_text(folder.root / "evaluation.json", json.dumps(facts, indent=1) + "\n")
+    plot_dev_scores(dev_scores, settings.co_training.dev_metric, folder.root / "dev_scores.png")
+    return facts
+
+
+def untuned_model(settings: Settings, role: str) -> MintForConditionalGeneration:
+    """The backbone as it comes, in a MINT role."""
+    dtype = torch.bfloat16 if settings.training.bf16 else torch.float32
+    return MintForConditionalGeneration.from_backbone_pretrained(
+        resolve(settings.run.backbone), role=role, dtype=dtype
+    )
+
+
+def load_calibrated(model_folder: Path, answer_temperature: float) -> MintForConditionalGeneration:
+    """A model of the run with the answer temperature that was calibrated on the validation questions."""
+    model = MintForConditionalGeneration.from_pretrained(model_folder)
+    model.config.answer_temperature = answer_temperature
+    return model
+
+
+def baselines(test: Dataset, processor: MintProcessor) -> list[dict]:
+    """Rows of the baselines that need no training."""
+    titles, texts = processor.collection["title"][:], processor.collection["text"][:]
+    bm25_rows, _ = Bm25Retriever(titles, texts).retrieve(test["query"][:], 5)
+    rankings = {
+        "longest title": longest_title_match(test["query"][:], titles, 5),
+        "BM25": [[titles[row] for row in ranking] for ranking in bm25_rows.tolist()],
+    }
+    return [
+        {"stage": "baseline", "system": name, **row}
+        for name, ranking in rankings.items()
+        for row in score_predictions(test, ranking)
+    ]
+
+
+def results_table(rows: list[dict]) -> str:
+    """The rows as a Markdown table; scores in percent."""
+    lines = [
+        "| stage | system | questions | n | " + " | ".join(HEADINGS.values()) + " |",
+        "|---|---|---|---:|" + "---:|" * len(HEADINGS),
+    ]
+    for row in rows:
+        scores = ["–" if row[name] is None else f"{100 * row[name]:.1f}" for name in METRICS]
+        subset = row["subset"].replace("_", " ")
+        lines.append(
+            f"| {row['stage']} | {row['system']} | {subset} | {row['queries']} | " + " | ".join(scores) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot_dev_scores(dev_scores: dict[str, dict[str, dict]], metric: str, path: Path) -> None:
+    """Both models' dev score over the stages, as a PNG."""
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    for role, style in (("rag", "o-"), ("gar", "s--")):
+        stages = list(dev_scores[role])
+        axes.plot(stages, [dev_scores[role][stage][metric] for stage in stages], style, label=role.upper())
+    axes.set_ylim(0, 1)
+    axes.set_ylabel(f"{HEADINGS[metric]} on validation")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    settings = parse_settings()
+    folder = RunFolder(settings)
+    print(results_table(folder.run_stage("evaluate_mint", lambda: evaluate(settings, folder))["rows"]))
