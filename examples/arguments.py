@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from trl import TrlParser
 
+from modeling_mint import STRATEGIES
 from trainers.co_trainer import CoTrainingArguments
 from trainers.confidence import ConfidenceArguments
 
@@ -15,19 +16,20 @@ class RunArguments:
     What to build and from what.
 
     Args:
-        output_dir (`str`, *optional*, defaults to `"outputs/run"`): folder of the run. A run that was interrupted goes on
-            where it was when it is started again with the same folder and settings.
+        output_dir (`str`, *optional*, defaults to `"outputs/run"`): folder of the run. A run that was interrupted
+            goes on where it was when it is started again with the same folder and settings.
         collection (`str`, *optional*): the documents: JSONL or Parquet with title and text, a folder or Hub id of a
             dataset; or `vital-articles` (the demo's).
-        labelled (`str`, *optional*): labelled questions: KILT JSONL, or a folder or Hub id of a dataset with the splits
-            train, validation and test.
-        backbone (`str`, *optional*, defaults to `"smollm2-135m-instruct"`): folder or Hub id of a Seq2SeqLM or CausalLM.
+        labelled (`str`, *optional*): labelled questions: KILT JSONL, or a folder or Hub id of a dataset with the
+            splits train, validation and test.
+        backbone (`str`, *optional*, defaults to `"smollm2-135m-instruct"`): folder or Hub id of a Seq2SeqLM or
+            CausalLM.
         llm (`str`, *optional*): the external LLM that writes auxiliary data: folder or Hub id, or the URL of an
             OpenAI-compatible server. Defaults to the backbone.
         seed (`int`, *optional*, defaults to 42): seed of all draws.
-        num_index_documents (`int`, *optional*, defaults to 1000): documents of the slice that `document_to_docid` learns
-            and that auxiliary data and co-training draw from: those that labelled questions are about, and random others.
-            0 takes the whole collection.
+        num_index_documents (`int`, *optional*, defaults to 1000): documents of the slice that `document_to_docid`
+            learns and that auxiliary data and co-training draw from: those that labelled questions are about, and
+            random others. 0 takes the whole collection.
         num_auxiliary_documents (`int`, *optional*, defaults to 500): documents of the slice that the LLM writes for.
         num_related (`int`, *optional*, defaults to 2): related docids in a ranked list, behind the source document.
         max_document_chars (`int`, *optional*, defaults to 320): characters of a document's text that a prompt holds.
@@ -41,7 +43,9 @@ class RunArguments:
     """
 
     output_dir: str = field(default="outputs/run", metadata={"help": "Folder of the run."})
-    collection: str = field(default="", metadata={"help": "Documents: JSONL, Parquet, folder, Hub id, vital-articles."})
+    collection: str = field(
+        default="", metadata={"help": "Documents: JSONL, Parquet, folder, Hub id, vital-articles."}
+    )
     labelled: str = field(default="", metadata={"help": "Labelled questions: KILT JSONL, folder or Hub id."})
     backbone: str = field(default="smollm2-135m-instruct", metadata={"help": "Backbone: folder or Hub id."})
     llm: str = field(default="", metadata={"help": "External LLM: folder, Hub id or URL (default: the backbone)."})
@@ -66,6 +70,9 @@ class RunArguments:
 
     def __post_init__(self):
         self.llm = self.llm or self.backbone
+        # argparse checks choices on the command line only, not in the file that --config names.
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"strategy is {self.strategy!r}; it must be one of {', '.join(STRATEGIES)}.")
 
 
 @dataclass
@@ -82,8 +89,8 @@ class TrainingSettings:
         gradient_accumulation_steps (`int`, *optional*, defaults to 1): micro-batches of an optimizer step.
         lora_rank (`int`, *optional*, defaults to 16): rank of the LoRA adapters on all linear layers; 0 trains all
             weights instead.
-        lambda_retrieval, lambda_generation, lambda_auxiliary, lambda_exchange (`float`, *optional*, defaults to 1.0): the
-            weights of the joint loss.
+        lambda_retrieval, lambda_generation, lambda_auxiliary, lambda_exchange (`float`, *optional*, defaults to 1.0):
+            the weights of the joint loss.
         task_rates (`str`, *optional*): JSON object, how often a task's examples are taken, such as
             `{"document_to_query": 0.5, "query_to_docid": 3}`.
         bf16 (`bool`, *optional*, defaults to `True`): mixed precision.
@@ -109,7 +116,10 @@ class TrainingSettings:
 
     def __post_init__(self):
         if isinstance(self.task_rates, str):
-            self.task_rates = json.loads(self.task_rates)
+            try:
+                self.task_rates = json.loads(self.task_rates)
+            except ValueError as error:
+                raise ValueError(f"--task_rates is not a JSON object ({error}): {self.task_rates}") from error
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """Asks a run's models a question.
 
-    python examples/ask.py --output_dir outputs/demo --question "Who designed the Eiffel Tower?" --strategy cascade
+python examples/ask.py --output_dir outputs/demo --question "Who designed the Eiffel Tower?" --strategy cascade
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from arguments import parse_settings
+from run_folder import plain_errors
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -51,4 +52,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors():
+        main()

@@ -1,15 +1,17 @@
 """Stage 1: raw documents and labelled questions -> mint-collection/ and the `basic` config of mint-pseudo/.
 
-    python examples/build_collection.py --output_dir outputs/mine --collection documents.jsonl --labelled questions.jsonl
+python examples/build_collection.py --output_dir outputs/mine --collection documents.jsonl --labelled questions.jsonl
 """
 
 import random
+import re
 from pathlib import Path
 
 from arguments import Settings, parse_settings
 from assets import smollm2_folder, vital_articles
-from datasets import DatasetDict, load_dataset
-from run_folder import RunFolder, set_up_logging
+from datasets import DatasetDict, get_dataset_config_names, load_dataset
+from run_folder import RunFolder, plain_errors, set_up_logging
+from transformers import AutoConfig
 
 from dataset_builders.basic import BasicBuilder
 from dataset_builders.collection import CollectionBuilder
@@ -21,8 +23,22 @@ NAMED_ASSETS = {"smollm2-135m-instruct": smollm2_folder, "vital-articles": vital
 
 
 def resolve(name: str) -> str:
-    """The path of a named asset (fetched if need be); any other folder, file, id or URL as it is."""
-    return str(NAMED_ASSETS[name]()) if name in NAMED_ASSETS else name
+    """
+    The path of a named asset (fetched if need be); any other folder, file, id or URL as it is.
+
+    Raises:
+        FileNotFoundError: if the name can only be that of a file or folder and there is none. (The Hub would be
+            asked for it, again and again where it cannot be reached.)
+    """
+    if name in NAMED_ASSETS:
+        return str(NAMED_ASSETS[name]())
+    path = Path(name)
+    if path.exists() or name.startswith(("http://", "https://")):
+        return name
+    is_hub_id = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) and path.suffix not in (".jsonl", ".json", ".parquet")
+    if not is_hub_id or ("/" in name and path.parent.is_dir()):
+        raise FileNotFoundError(f"There is no file or folder '{name}'. Check the path (it starts at {Path.cwd()}).")
+    return name
 
 
 def build_collection(settings: Settings, folder: RunFolder) -> dict:
@@ -34,11 +50,15 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
 
     Raises:
         ValueError: if the input is malformed, the collection is empty, or a split is missing.
+        OSError: if a file, folder or Hub id is not there.
     """
     run = settings.run
     if not run.collection or not run.labelled:
         raise ValueError("Name the documents with --collection and the labelled questions with --labelled.")
-    source = resolve(run.collection)
+    source, labelled = resolve(run.collection), resolve(run.labelled)
+    # What later stages load: a mistake must show before hours of work, not after.
+    resolve(run.llm)
+    AutoConfig.from_pretrained(resolve(run.backbone))
     if Path(source).is_file():
         write_collection(
             build(CollectionBuilder(cache_dir=str(folder.cache), data_files=source))["train"], folder.collection
@@ -47,13 +67,12 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
         write_collection(load_collection(source), folder.collection)
     collection = load_collection(folder.collection)
 
-    if Path(run.labelled).is_file():
-        builder = BasicBuilder(
-            cache_dir=str(folder.cache), data_files=run.labelled, collection=str(folder.collection)
+    if Path(labelled).is_file():
+        basic = build(
+            BasicBuilder(cache_dir=str(folder.cache), data_files=labelled, collection=str(folder.collection))
         )
-        basic = build(builder)
     else:
-        basic = DatasetDict(load_dataset(run.labelled))
+        basic = load_labelled(labelled, collection["title"][:])
     missing = {"train", "validation", "test"} - set(basic)
     if missing:
         raise ValueError(
@@ -73,6 +92,26 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
     }
 
 
+def load_labelled(name_or_path: str, titles: list[str]) -> DatasetDict:
+    """
+    Labelled samples that were written before: the `basic` config of a dataset, or a dataset without configs.
+
+    Raises:
+        ValueError: if a sample's docid does not stand in its row of the collection, whose `titles` are given.
+    """
+    basic = "basic" if "basic" in get_dataset_config_names(name_or_path) else None
+    samples = load_dataset(name_or_path, basic)
+    for split in samples.values():
+        for sample in split:
+            for docid, row in zip(sample["docids"], sample["rows"], strict=True):
+                if row >= len(titles) or titles[row] != docid:
+                    raise ValueError(
+                        f"{name_or_path}, sample '{sample['id']}': '{docid}' is not row {row} of the collection. Give "
+                        "the collection that the samples were written for, or the labelled questions as KILT JSONL."
+                    )
+    return samples
+
+
 def load_processor(settings: Settings, folder: RunFolder) -> MintProcessor:
     """The processor of the run's models: the backbone's tokenizer, and a trie over all titles of the collection."""
     processor = MintProcessor.from_backbone_pretrained(
@@ -86,7 +125,8 @@ def load_processor(settings: Settings, folder: RunFolder) -> MintProcessor:
 
 
 if __name__ == "__main__":
-    set_up_logging()
-    settings = parse_settings()
-    folder = RunFolder(settings)
-    folder.run_stage("build_collection", lambda: build_collection(settings, folder))
+    with plain_errors():
+        set_up_logging()
+        settings = parse_settings()
+        folder = RunFolder(settings)
+        folder.run_stage("build_collection", lambda: build_collection(settings, folder))

@@ -1,6 +1,6 @@
 """Stage 4: RAG and GAR teach each other -> mint-rag/, mint-gar/ and the `co_training` config of mint-pseudo/.
 
-    python examples/co_train.py --output_dir outputs/mine --max_iterations 3 --keep threshold --keep_threshold 0.6
+python examples/co_train.py --output_dir outputs/mine --max_iterations 3 --keep threshold --keep_threshold 0.6
 """
 
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from arguments import Settings, parse_settings
 from build_collection import load_processor
 from datasets import load_dataset
-from run_folder import RunFolder, set_up_logging
+from run_folder import RunFolder, plain_errors, set_up_logging
 from warm_up import adapter_config, training_arguments
 
 from dataset_builders.bm25 import Bm25Retriever
@@ -80,7 +80,8 @@ def publish(source: Path, target: Path, answer_temperature: float) -> None:
 
 
 if __name__ == "__main__":
-    set_up_logging()
-    settings = parse_settings()
-    folder = RunFolder(settings)
-    folder.run_stage("co_train", lambda: co_train(settings, folder))
+    with plain_errors():
+        set_up_logging()
+        settings = parse_settings()
+        folder = RunFolder(settings)
+        folder.run_stage("co_train", lambda: co_train(settings, folder))

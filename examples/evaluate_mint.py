@@ -1,6 +1,6 @@
 """Stage 5: scores before and after co-training, beside baselines -> evaluation.json, report.md and dev_scores.png.
 
-    python examples/evaluate_mint.py --output_dir outputs/mine
+python examples/evaluate_mint.py --output_dir outputs/mine
 """
 
 import json
@@ -12,7 +12,7 @@ from arguments import Settings, parse_settings
 from build_collection import load_processor, resolve
 from co_train import inference_options
 from datasets import Dataset, load_dataset
-from run_folder import RunFolder, set_up_logging
+from run_folder import RunFolder, plain_errors, set_up_logging
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.writing import write_text
@@ -149,7 +149,8 @@ def plot_dev_scores(dev_scores: dict[str, dict[str, dict]], metric: str, path: P
 
 
 if __name__ == "__main__":
-    set_up_logging()
-    settings = parse_settings()
-    folder = RunFolder(settings)
-    print(results_table(folder.run_stage("evaluate_mint", lambda: evaluate(settings, folder))["rows"]))
+    with plain_errors():
+        set_up_logging()
+        settings = parse_settings()
+        folder = RunFolder(settings)
+        print(results_table(folder.run_stage("evaluate_mint", lambda: evaluate(settings, folder))["rows"]))

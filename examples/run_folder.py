@@ -3,8 +3,11 @@
 import json
 import logging
 import resource
+import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from arguments import Settings
 from dataset_builders.writing import write_text
 
 logger = logging.getLogger(__name__)
+
+_OUR_FOLDERS = {"examples", "hub_cards", "trainers", "dataset_builders", "modeling_mint"}
 
 # Settings that change nothing in what a run writes.
 _NOT_PART_OF_A_RUN = {"output_dir", "serve", "strategy", "inference_batch_size"}
@@ -24,8 +29,8 @@ class RunFolder:
 
     Args:
         settings ([`Settings`]):
-            Settings of the run. They are kept in `settings.json`; a folder that holds a run with other settings is
-            refused.
+            Settings of the run. They are kept in `settings.json` once a stage is done; a folder that holds a run with
+            other settings is refused.
 
     Raises:
         ValueError: if the folder holds a run with other settings.
@@ -40,22 +45,20 @@ class RunFolder:
         self.co_training = self.work / "co-training"
         self.models = {role: self.root / f"mint-{role}" for role in ("rag", "gar")}
         self.cache = self.work / "cache"
-        self._check_settings(settings)
-
-    def _check_settings(self, settings: Settings) -> None:
         flat = {name: value for group in asdict(settings).values() for name, value in group.items()}
-        flat = {name: value for name, value in flat.items() if name not in _NOT_PART_OF_A_RUN}
+        self._settings = {name: value for name, value in flat.items() if name not in _NOT_PART_OF_A_RUN}
+        self._check_settings()
+
+    def _check_settings(self) -> None:
         path = self.work / "settings.json"
         if path.is_file():
             earlier = json.loads(path.read_text(encoding="utf-8"))
-            changed = sorted(name for name in flat if flat[name] != earlier.get(name))
+            changed = sorted(name for name, value in self._settings.items() if value != earlier.get(name))
             if changed:
                 raise ValueError(
                     f"{self.root} holds a run with other settings ({', '.join(changed)}). Choose another --output_dir, "
                     f"delete that folder, or start with the settings in {path}."
                 )
-        self.work.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(flat, indent=1) + "\n")
 
     def facts(self, stage: str) -> dict:
         """
@@ -84,10 +87,13 @@ class RunFolder:
             logger.info("%s: done already.", stage)
             return self.facts(stage)
         logger.info("%s: starting.", stage)
+        self.work.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         facts = work()
         facts["seconds"] = round(time.monotonic() - start, 1)
         facts["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        # Not earlier: settings that fail in the first stage, a mistyped path say, must not lock the folder.
+        write_text(self.work / "settings.json", json.dumps(self._settings, indent=1) + "\n")
         write_text(self.work / f"{stage}.json", json.dumps(facts, indent=1) + "\n")
         logger.info("%s: done in %.0f s, peak memory so far %d MB.", stage, facts["seconds"], facts["peak_memory_mb"])
         return facts
@@ -98,3 +104,20 @@ def set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     for library in ("httpx", "bm25s", "datasets", "filelock", "urllib3"):
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """
+    Ends a script with one line on standard error and exit code 2 where the user's input or machine is at fault: a file
+    or server that is not there (`OSError`), or what this project's own code refuses. Anything else keeps its
+        traceback.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent.name
+        if not isinstance(error, OSError) and raised_in not in _OUR_FOLDERS:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

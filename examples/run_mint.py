@@ -3,8 +3,8 @@
     python examples/run_mint.py --config examples/configs/demo.yaml
     python examples/run_mint.py --output_dir outputs/mine --collection documents.jsonl --labelled questions.jsonl
 
-Interrupted and started again with the same folder and settings, it goes on where it was. Each stage has a script of its
-own beside this one.
+Interrupted and started again with the same folder and settings, it goes on where it was. Each stage has a script of
+its own beside this one.
 """
 
 import json
@@ -19,7 +19,7 @@ from build_collection import build_collection, load_processor
 from co_train import co_train
 from evaluate_mint import evaluate, results_table
 from generate_auxiliary import generate_auxiliary
-from run_folder import RunFolder, set_up_logging
+from run_folder import RunFolder, plain_errors, set_up_logging
 from transformers import set_seed
 from warm_up import last_losses, warm_up
 
@@ -167,4 +167,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with plain_errors():
+        main()

@@ -1,6 +1,6 @@
 """Stage 3: RAG and GAR are warmed up, each on its own, on the joint loss -> work/warm-up/mint-rag/ and mint-gar/.
 
-    python examples/warm_up.py --output_dir outputs/mine --learning_rate 1e-3 --lambda_auxiliary 0.5
+python examples/warm_up.py --output_dir outputs/mine --learning_rate 1e-3 --lambda_auxiliary 0.5
 """
 
 import json
@@ -11,7 +11,7 @@ from arguments import Settings, parse_settings
 from build_collection import load_processor, resolve
 from datasets import Dataset, concatenate_datasets, load_dataset
 from peft import LoraConfig
-from run_folder import RunFolder, set_up_logging
+from run_folder import RunFolder, plain_errors, set_up_logging
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.features import SAMPLE_FEATURES, new_sample
@@ -95,9 +95,7 @@ def warm_up(settings: Settings, folder: RunFolder) -> dict:
             model = MintForConditionalGeneration.from_backbone_pretrained(
                 resolve(settings.run.backbone), role=role, dtype=torch.float32
             )
-            arguments = training_arguments(
-                settings, settings.training.warm_up_epochs, settings.training.learning_rate
-            )
+            arguments = training_arguments(settings, settings.training.warm_up_epochs, settings.training.learning_rate)
             train_stage(model, examples, processor, target, arguments, adapter_config(settings))
         facts["losses"][role] = last_losses(target)
     return facts
@@ -122,7 +120,8 @@ def read_training_log(model_folder) -> list[dict]:
 
 
 if __name__ == "__main__":
-    set_up_logging()
-    settings = parse_settings()
-    folder = RunFolder(settings)
-    folder.run_stage("warm_up", lambda: warm_up(settings, folder))
+    with plain_errors():
+        set_up_logging()
+        settings = parse_settings()
+        folder = RunFolder(settings)
+        folder.run_stage("warm_up", lambda: warm_up(settings, folder))

@@ -17,7 +17,6 @@ from .strategies_mint import STRATEGIES, StrategyInference, StrategyOutput
 from .tasks_mint import TASKS, TrainingExample, format_prompt, training_examples
 from .title_trie import TitleTrie
 
-
 AutoConfig.register(MintConfig.model_type, MintConfig)
 AutoModel.register(MintConfig, MintForConditionalGeneration)
 AutoModelForCausalLM.register(MintConfig, MintForConditionalGeneration)

@@ -7,7 +7,6 @@ from pathlib import Path
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-
 ROLES = ("rag", "gar")
 DOCID_GRANULARITIES = ("title", "section")
 
@@ -23,7 +22,13 @@ AUTO_MAP = {
 CUSTOM_PIPELINES = {"mint": {"impl": "pipeline_mint.MintPipeline", "pt": ["AutoModel"]}}
 
 # Read from the outer config by `generate`, the trainers and the KV cache.
-_COPIED_FROM_BACKBONE = ("is_encoder_decoder", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+_COPIED_FROM_BACKBONE = (
+    "is_encoder_decoder",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "decoder_start_token_id",
+)
 
 
 def save_code(folder: str | os.PathLike) -> None:
@@ -35,8 +40,8 @@ def save_code(folder: str | os.PathLike) -> None:
 
 class MintConfig(PreTrainedConfig):
     r"""
-    Composite configuration of a MINT model (MINT, SIGIR 2025, section 3: one unified sequence-to-sequence model is both
-    the retriever and the generator of its role).
+    Composite configuration of a MINT model (MINT, SIGIR 2025, section 3: one unified sequence-to-sequence model is
+    both the retriever and the generator of its role).
 
     Args:
         backbone_config (`PreTrainedConfig` or `dict`, *optional*):
@@ -47,7 +52,8 @@ class MintConfig(PreTrainedConfig):
         docid_granularity (`str`, *optional*, defaults to `"title"`):
             What a docid names: `"title"` (MINT) or `"section"` (title and section title, as CorpusLM has it).
         answer_temperature (`float`, *optional*, defaults to 1.0):
-            Divides the mean log-probability of an answer before it becomes a confidence; calibrated on dev data, so that
+            Divides the mean log-probability of an answer before it becomes a confidence; calibrated on dev data, so
+            that
             the answers of two models can compete (`mint.md`, Inference).
 
     Raises:

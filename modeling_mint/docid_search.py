@@ -119,8 +119,8 @@ def search_docids(
         num_docids (`int`, *optional*, defaults to 10):
             Docids wanted per query.
         scoring (`str`, *optional*, defaults to `"vocabulary"`):
-            `"vocabulary"`: log-probabilities over the whole vocabulary; `"trie"`: renormalised over the tokens that the
-            trie allows.
+            `"vocabulary"`: log-probabilities over the whole vocabulary; `"trie"`: renormalised over the tokens that
+            the trie allows.
 
     Returns:
         `list[list[tuple[int, float]]]`: per query (leaf, score), best first; fewer than `num_docids` where the beams
@@ -132,7 +132,9 @@ def search_docids(
     if scoring not in ("vocabulary", "trie"):
         raise ValueError(f"`scoring` is {scoring!r}; it must be 'vocabulary' or 'trie'.")
     if not model.config.is_encoder_decoder and not attention_mask[:, -1].all():
-        raise ValueError("A decoder-only backbone needs its prompts padded on the left: the docid follows the last column.")
+        raise ValueError(
+            "A decoder-only backbone needs its prompts padded on the left: the docid follows the last column."
+        )
     device = input_ids.device
     trie = trie.to(device)
     batch_size = len(input_ids)

@@ -17,8 +17,8 @@ class RetrievalOutput:
     Attributes:
         docids (`list[list[str]]`): titles, as the collection has them.
         scores (`list[list[float]]`): sums of log-probabilities of the docids.
-        rows (`list[list[int]]`): rows of the documents in the collection. Documents that share a docid follow each other
-            with equal scores.
+        rows (`list[list[int]]`): rows of the documents in the collection. Documents that share a docid follow each
+            other with equal scores.
     """
 
     docids: list[list[str]]
@@ -161,7 +161,8 @@ class MintGenerationMixin:
         show_progress: bool = False,
     ) -> TextOutput:
         """
-        Writes one query per document (`document_to_query`): how co-training makes its own samples (`mint.md`, Stage 2).
+        Writes one query per document (`document_to_query`): how co-training makes its own samples (`mint.md`, Stage
+            2).
 
         Args:
             rows (`list[int]`):

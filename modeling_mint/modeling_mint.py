@@ -28,8 +28,8 @@ class MintPreTrainedModel(PreTrainedModel):
 
 class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, GenerationMixin):
     """
-    A MINT model of either role: `p(docid | q; theta)` and `p(a | q, docids, documents; theta)` for RAG, `p(a | q; psi)`
-    and `p(docid | q, a; psi)` for GAR, all from one backbone (MINT, SIGIR 2025, section 3; `mint.md`, Notation).
+    A MINT model of either role: `p(docid | q; theta)` and `p(a | q, docids, documents; theta)` for RAG, `p(a | q;
+    psi)` and `p(docid | q, a; psi)` for GAR, all from one backbone (MINT, SIGIR 2025, section 3; `mint.md`, Notation).
 
     The backbone is any encoder-decoder (T5, BART, T5Gemma, ...) or decoder-only (Llama, Qwen, ...) language model of
     transformers. The outputs are the backbone's own.
@@ -45,7 +45,8 @@ class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, Gen
     ```python
     >>> from modeling_mint import MintForConditionalGeneration
 
-    >>> model = MintForConditionalGeneration.from_backbone_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct", role="rag")
+    >>> model = MintForConditionalGeneration.from_backbone_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct",
+    role="rag")
     ```"""
 
     def __init__(self, config: MintConfig, backbone: PreTrainedModel | None = None):
@@ -79,7 +80,11 @@ class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, Gen
         """
         backbone_config = AutoConfig.from_pretrained(
             backbone_name_or_path,
-            **{name: kwargs[name] for name in ("revision", "token", "trust_remote_code", "cache_dir") if name in kwargs},
+            **{
+                name: kwargs[name]
+                for name in ("revision", "token", "trust_remote_code", "cache_dir")
+                if name in kwargs
+            },
         )
         auto_class = AutoModelForSeq2SeqLM if backbone_config.is_encoder_decoder else AutoModelForCausalLM
         backbone = auto_class.from_pretrained(backbone_name_or_path, **kwargs)
@@ -148,8 +153,8 @@ class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, Gen
             attention_mask (`torch.LongTensor` of shape `(batch_size, sequence_length)`):
                 1 for tokens, 0 for padding.
             labels (`torch.LongTensor`, *optional*):
-                `(batch_size, target_length)` for an encoder-decoder, `(batch_size, sequence_length)` for a decoder-only
-                backbone; -100 is ignored.
+                `(batch_size, target_length)` for an encoder-decoder, `(batch_size, sequence_length)` for a
+                decoder-only backbone; -100 is ignored.
             logits_to_keep (`int` or `torch.LongTensor`, *optional*, defaults to 0):
                 Decoder-only: compute logits for the last that many positions (0: all).
 
@@ -176,8 +181,8 @@ class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, Gen
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
         """
-        Saves weights and configuration, and the code of this package beside them, so that the folder loads as remote code
-        where the package is not installed.
+        Saves weights and configuration, and the code of this package beside them, so that the folder loads as remote
+        code where the package is not installed.
         """
         super().save_pretrained(save_directory, **kwargs)
         if kwargs.get("is_main_process", True):

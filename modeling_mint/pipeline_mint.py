@@ -1,11 +1,12 @@
 """MINT as a transformers pipeline: question in, answer and ranked documents out."""
 
+import os
+
 from transformers import Pipeline
 
 from .modeling_mint import MintForConditionalGeneration
 from .processing_mint import MintProcessor
 from .strategies_mint import StrategyInference
-
 
 _CALL_PARAMETERS = (
     "strategy",
@@ -69,7 +70,7 @@ class MintPipeline(Pipeline):
             role = model.config.role
             raise ValueError(f"`model` is itself the {role.upper()} model; give its partner, not `{role}_model`.")
         ((partner_role, partner),) = partners.items()
-        if isinstance(partner, str):
+        if isinstance(partner, str | os.PathLike):
             partner = type(model).from_pretrained(partner, dtype=model.dtype)
         if partner is not None and partner.config.role != partner_role:
             raise ValueError(f"`{partner_role}_model` has the role {partner.config.role!r}.")

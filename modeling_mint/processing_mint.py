@@ -14,7 +14,6 @@ from .tasks_mint import DOCID_SEPARATOR, shorten
 from .title_trie import TitleTrie
 from .tokenization_mint import encode_prompts, encode_targets
 
-
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
 
@@ -65,10 +64,12 @@ class MintProcessor(ProcessorMixin):
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.trie = trie
-        self.collection_name_or_path = collection if isinstance(collection, str) else None
+        self.collection_name_or_path = None
         self._collection = None
-        if isinstance(collection, Dataset):
-            self.collection = collection  # checked against the trie
+        if isinstance(collection, str | os.PathLike):
+            self.collection_name_or_path = os.fspath(collection)
+        elif collection is not None:
+            self.collection = collection
         self._loaded_from = Path()
         self.max_document_chars = max_document_chars
         self.max_prompt_length = max_prompt_length
@@ -105,8 +106,8 @@ class MintProcessor(ProcessorMixin):
         if self._collection is None:
             if self.collection_name_or_path is None:
                 raise ValueError(
-                    "This processor has no collection: set `processor.collection` to the Dataset whose titles the trie "
-                    "holds, or give its folder or Hub id as `collection=` to from_pretrained."
+                    "This processor has no collection: set `processor.collection` to the Dataset whose titles the "
+                    "trie holds, or give its folder or Hub id as `collection=` to from_pretrained."
                 )
             folder = self._loaded_from / self.collection_name_or_path
             name = str(folder.resolve()) if folder.is_dir() else self.collection_name_or_path
@@ -117,8 +118,8 @@ class MintProcessor(ProcessorMixin):
     def collection(self, collection: Dataset) -> None:
         if self.trie is not None and len(collection) != self.trie.num_rows:
             raise ValueError(
-                f"The collection has {len(collection)} documents and the title trie was built from {self.trie.num_rows}. "
-                "Load the collection that belongs to this model, or build a new trie with TitleTrie.from_titles."
+                f"The collection has {len(collection)} documents and the title trie was built from "
+                f"{self.trie.num_rows}. Load the collection that belongs to this model, or build a new trie with TitleTrie.from_titles."
             )
         self._collection = collection
 
@@ -141,8 +142,8 @@ class MintProcessor(ProcessorMixin):
         Tokenizes prompts made by `tasks_mint.format_prompt`.
 
         Returns:
-            `BatchFeature`: `input_ids` and `attention_mask`, `torch.LongTensor`s of shape `(batch_size, length)`, padded
-            on `padding_side`. Special-token text inside a prompt stays text.
+            `BatchFeature`: `input_ids` and `attention_mask`, `torch.LongTensor`s of shape `(batch_size, length)`,
+            padded on `padding_side`. Special-token text inside a prompt stays text.
         """
         prompt_ids = encode_prompts(self.tokenizer, [text] if isinstance(text, str) else text, self.max_prompt_length)
         return self.tokenizer.pad(
@@ -209,16 +210,24 @@ class MintProcessor(ProcessorMixin):
             collection (`datasets.Dataset` or `str`, *optional*):
                 Use this collection instead of the one that the settings name.
             **kwargs:
-                Hub arguments: `revision`, `token`, `cache_dir`, `force_download`, `local_files_only`.
+                `trust_remote_code`, and Hub arguments: `revision`, `token`, `cache_dir`, `force_download`,
+                `local_files_only`.
 
         Raises:
             ValueError: if the trie was built with another tokenizer.
             OSError: if a file is missing.
         """
         hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
-        with open(cached_file(pretrained_model_name_or_path, PROCESSOR_NAME, **hub_arguments), encoding="utf-8") as file:
+        with open(
+            cached_file(pretrained_model_name_or_path, PROCESSOR_NAME, **hub_arguments), encoding="utf-8"
+        ) as file:
             settings = json.load(file)
-        tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **hub_arguments)
+        # Said outright: left open, a process without this package registered would stop and ask at the terminal.
+        tokenizer = AutoTokenizer.from_pretrained(
+            pretrained_model_name_or_path,
+            trust_remote_code=bool(kwargs.get("trust_remote_code")),
+            **hub_arguments,
+        )
         processor = cls(
             tokenizer,
             TitleTrie.from_pretrained(pretrained_model_name_or_path, tokenizer=tokenizer, **hub_arguments),

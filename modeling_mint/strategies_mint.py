@@ -8,7 +8,6 @@ import torch
 
 from .generation_mint import RetrievalOutput, TextOutput
 
-
 STRATEGIES = ("rag", "gar", "ensemble", "cascade")
 FUSIONS = ("softmax", "reciprocal_rank")
 # The usual constant of reciprocal rank fusion (Cormack et al., SIGIR 2009).
@@ -50,7 +49,8 @@ def fuse(
     Merges the rankings of one query.
 
     The scores of two models are not comparable as they are (models and prompts differ), so each ranking is turned into
-    probabilities by a softmax over its own top k, and those are summed; or, with `"reciprocal_rank"`, only ranks count.
+    probabilities by a softmax over its own top k, and those are summed; or, with `"reciprocal_rank"`, only ranks
+    count.
 
     Args:
         rankings (`list[tuple[list[int], list[float]]]`):

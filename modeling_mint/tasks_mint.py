@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-
 COMPONENTS = ("retrieval", "generation", "auxiliary", "exchange")
 DOCID_SEPARATOR = "|"
 

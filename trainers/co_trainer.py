@@ -33,15 +33,15 @@ class CoTrainingArguments:
 
     Args:
         max_iterations (`int`, *optional*, defaults to 1): iterations at most.
-        patience (`int`, *optional*, defaults to 2): stop after that many iterations in which the mean dev score of the two
-            models did not rise.
+        patience (`int`, *optional*, defaults to 2): stop after that many iterations in which the mean dev score of
+            the two models did not rise.
         documents_per_iteration (`int`, *optional*, defaults to 1000): unlabelled documents that each model writes a
             sample for, drawn anew in each iteration.
         query_temperature (`float`, *optional*, defaults to 0.7): of the sampling of queries; 0 writes greedily.
         labelled_share (`float`, *optional*, defaults to 0.5): share of labelled samples in what a model trains on, so
             that it does not drift; in [0, 1).
-        restart_from_warm_up (`bool`, *optional*, defaults to `False`): train each iteration from the warmed-up models on
-            all kept samples so far, instead of from the last models on the new ones.
+        restart_from_warm_up (`bool`, *optional*, defaults to `False`): train each iteration from the warmed-up models
+            on all kept samples so far, instead of from the last models on the new ones.
         dev_metric (`str`, *optional*, defaults to `"r_precision"`): the score that decides, see `evaluation.METRICS`.
     """
 
@@ -50,14 +50,18 @@ class CoTrainingArguments:
     documents_per_iteration: int = field(
         default=1000, metadata={"help": "Unlabelled documents that each model writes a sample for, per iteration."}
     )
-    query_temperature: float = field(default=0.7, metadata={"help": "Sampling temperature of the queries (0: greedy)."})
+    query_temperature: float = field(
+        default=0.7, metadata={"help": "Sampling temperature of the queries (0: greedy)."}
+    )
     labelled_share: float = field(
         default=0.5, metadata={"help": "Share of labelled samples in the exchange training, in [0, 1)."}
     )
     restart_from_warm_up: bool = field(
         default=False, metadata={"help": "Start each iteration from the warmed-up models, with all kept samples."}
     )
-    dev_metric: str = field(default="r_precision", metadata={"help": "Dev score that decides which iteration is best."})
+    dev_metric: str = field(
+        default="r_precision", metadata={"help": "Dev score that decides which iteration is best."}
+    )
 
     def __post_init__(self):
         if not 0 <= self.labelled_share < 1:
@@ -69,9 +73,9 @@ class CoTrainer:
     Runs the exchange (MINT, SIGIR 2025, section 3.3):
     `theta(t+1) <- train theta(t) on the kept D_GAR`, `psi(t+1) <- train psi(t) on the kept D_RAG`.
 
-    Each step of an iteration writes its result as a file or folder in `output_dir/iteration-<t>/` (`rag_samples.jsonl`,
-    `gar_samples.jsonl`, `mint-rag/`, `mint-gar/`, `dev_scores.json`), complete or not at all; a run that was interrupted
-    takes what is there and goes on.
+    Each step of an iteration writes its result as a file or folder in `output_dir/iteration-<t>/`
+    (`rag_samples.jsonl`, `gar_samples.jsonl`, `mint-rag/`, `mint-gar/`, `dev_scores.json`), complete or not at all; a
+    run that was interrupted takes what is there and goes on.
 
     Args:
         models (`dict[str, str | os.PathLike]`):
@@ -142,8 +146,8 @@ class CoTrainer:
 
         Returns:
             `dict`: `best_iteration` (0: the warmed-up models), `models` (folders of the best ones by role), and
-            `iterations`, one entry each: `iteration`, `dev_scores` by role, `samples` and `kept` by role of the writer, and
-            `precision` of the kept docids against the documents that the queries were written from.
+            `iterations`, one entry each: `iteration`, `dev_scores` by role, `samples` and `kept` by role of the
+            writer, and `precision` of the kept docids against the documents that the queries were written from.
         """
         models = dict(self.warm_models)
         iterations = [{"iteration": 0, "dev_scores": self._judge(0, models)}]
@@ -211,7 +215,9 @@ class CoTrainer:
                 path = self._folder(earlier) / f"{PARTNER[role]}_samples.jsonl"
                 kept = [sample for sample in read_samples(path) if sample["kept"]] + kept
         if not kept:
-            logger.warning("Iteration %d: no sample of %s was kept; %s stays as it is.", iteration, PARTNER[role], role)
+            logger.warning(
+                "Iteration %d: no sample of %s was kept; %s stays as it is.", iteration, PARTNER[role], role
+            )
             return start
 
         share = self.arguments.labelled_share
@@ -266,7 +272,5 @@ def _sample_report(samples: dict[str, list[dict]]) -> dict:
     return {
         "samples": {role: len(written) for role, written in samples.items()},
         "kept": {role: len(chosen) for role, chosen in kept.items()},
-        "precision": {
-            role: {"written": precision(samples[role]), "kept": precision(kept[role])} for role in samples
-        },
+        "precision": {role: {"written": precision(samples[role]), "kept": precision(kept[role])} for role in samples},
     }

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-
 IGNORED = -100
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-
 logger = logging.getLogger(__name__)
 
 KEEP_RULES = ("fraction", "threshold")
@@ -126,7 +125,9 @@ def calibrate_temperature(log_probs: list[float], correct: list[bool]) -> float:
     if not log_probs:
         return 1.0
     temperatures = torch.logspace(-1.5, 1.5, 61, dtype=torch.float64)
-    predicted = (torch.tensor(log_probs, dtype=torch.float64)[None] / temperatures[:, None]).exp().clamp(1e-6, 1 - 1e-6)
+    predicted = (
+        (torch.tensor(log_probs, dtype=torch.float64)[None] / temperatures[:, None]).exp().clamp(1e-6, 1 - 1e-6)
+    )
     target = torch.tensor(correct, dtype=torch.float64).expand_as(predicted)
     losses = torch.nn.functional.binary_cross_entropy(predicted, target, reduction="none").mean(1)
     return round(float(temperatures[losses.argmin()]), 4)

@@ -19,8 +19,8 @@ METRICS = ("r_precision", "recall@5", "em", "f1", "kilt_em", "kilt_f1")
 
 def title_in_query(sample: dict) -> bool:
     """
-    Whether one of the sample's gold titles, with or without its part in brackets, stands word for word in its query: where
-    copying is enough to find it.
+    Whether one of the sample's gold titles, with or without its part in brackets, stands word for word in its query:
+    where copying is enough to find it.
     """
     names = sample["docids"] + [without_brackets(title) for title in sample["docids"]]
     return bool(longest_title_match([sample["query"]], names, 1)[0])
@@ -86,8 +86,8 @@ def evaluate_strategies(
             As for [`StrategyInference`].
 
     Returns:
-        `tuple[list[dict], list[dict]]`: the rows of [`score_predictions`] with `system` added, and the predictions (`id`,
-        `system`, `query`, `answer`, `score`, `docids`, `gold_answers`, `gold_docids`).
+        `tuple[list[dict], list[dict]]`: the rows of [`score_predictions`] with `system` added, and the predictions
+        (`id`, `system`, `query`, `answer`, `score`, `docids`, `gold_answers`, `gold_docids`).
     """
     inference = StrategyInference(samples["query"], processor, rag=rag, gar=gar, **options)
     rows, predictions = [], []

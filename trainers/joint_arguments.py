@@ -9,8 +9,8 @@ from trl import SFTConfig
 @dataclass
 class JointLossArguments:
     """
-    Weights of the joint loss `L = lambda_1 L_GR + lambda_2 L_G + lambda_3 L_AUX` (`mint.md`, Stage 1) and of the exchange
-    loss (Stage 2).
+    Weights of the joint loss `L = lambda_1 L_GR + lambda_2 L_G + lambda_3 L_AUX` (`mint.md`, Stage 1) and of the
+    exchange loss (Stage 2).
 
     Args:
         lambda_retrieval (`float`, *optional*, defaults to 1.0): lambda_1, of the retrieval loss L_GR.

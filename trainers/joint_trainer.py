@@ -35,8 +35,8 @@ class EpochSampler(LengthGroupedSampler):
 
 class JointLossMixin:
     """
-    Computes `L = sum over components c of lambda_c * L_c`, where each `L_c` is the mean negative log-likelihood over *its
-    own* target tokens of the whole optimizer step (all micro-batches, all processes), weighted by confidence
+    Computes `L = sum over components c of lambda_c * L_c`, where each `L_c` is the mean negative log-likelihood over
+    *its own* target tokens of the whole optimizer step (all micro-batches, all processes), weighted by confidence
     (`mint.md`, Stages 1 and 2). A lambda therefore means the same whatever the task mix, batch size or world size. A
     component that is absent from a step counts 0.
 
@@ -59,13 +59,14 @@ class JointLossMixin:
         """Weighted target tokens of each component in the optimizer step, float32 of shape `(num_components,)`."""
         if not batch_samples:
             return None
-        counts = sum(_component_sums(batch, (batch["labels"] != IGNORED).float()) for batch in batch_samples).to(device)
+        counts = sum(_component_sums(batch, (batch["labels"] != IGNORED).float()) for batch in batch_samples)
+        counts = counts.to(device)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts[None]).sum(0)
         return counts
 
     def _token_losses(self, model, inputs: dict) -> torch.Tensor:
-        """Negative log-likelihood of each target token, float32 of shape `(batch_size, target_length)`; 0 for padding."""
+        """Negative log-likelihood of each target token, float32 `(batch_size, target_length)`; 0 for padding."""
         labels = inputs["labels"]
         model_inputs = {name: inputs[name] for name in inputs if name not in ("labels", "component", "weight")}
         if "decoder_input_ids" in inputs:

@@ -23,8 +23,8 @@ def write_samples(
     """
     One sample per document (`mint.md`, Stage 2, steps 1 to 3), with every confidence signal.
 
-    RAG writes d -> query, query -> docids, (query, documents) -> answer; GAR writes d -> query, query -> answer, (query,
-    answer) -> docids. The partner then answers the query in its own way, for the agreement.
+    RAG writes d -> query, query -> docids, (query, documents) -> answer; GAR writes d -> query, query -> answer,
+    (query, answer) -> docids. The partner then answers the query in its own way, for the agreement.
 
     Args:
         model, partner ([`MintForConditionalGeneration`]):

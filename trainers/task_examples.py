@@ -10,7 +10,6 @@ from dataset_builders.bm25 import Bm25Retriever
 from modeling_mint import MintProcessor, training_examples
 from modeling_mint.tasks_mint import COMPONENTS
 
-
 EXAMPLE_FEATURES = Features(
     {
         "prompt_ids": ListFeature(Value("int32")),
@@ -73,8 +72,8 @@ def tokenize_examples(
         processor ([`MintProcessor`]):
             Processor with the collection.
         retriever ([`Bm25Retriever`], *optional*):
-            Finds the documents that `grounded_answer` reads beside the gold one. Without it, samples that a model wrote
-            are read with the documents that the model itself retrieved, others with their gold document only.
+            Finds the documents that `grounded_answer` reads beside the gold one; without it, the gold document is read
+            alone. Samples that a model wrote are read with the documents that it retrieved itself in any case.
         retrieved_share (`float`, *optional*, defaults to 0.5):
             Share of `grounded_answer` examples that read the retriever's list as it is, see [`grounding_rows`].
         num_documents (`int`, *optional*, defaults to 2):
@@ -123,12 +122,13 @@ def tokenize_examples(
                     }
                 ]
 
-    return Dataset.from_list(list(rows()), features=EXAMPLE_FEATURES)
+    examples = list(rows())
+    # By columns: `from_list` knows none when there is no example.
+    columns = {name: [example[name] for example in examples] for name in EXAMPLE_FEATURES}
+    return Dataset.from_dict(columns, features=EXAMPLE_FEATURES)
 
 
-def _retrieve_contexts(
-    samples: Dataset, retriever: Bm25Retriever | None, num_documents: int
-) -> dict[int, list[int]]:
+def _retrieve_contexts(samples: Dataset, retriever: Bm25Retriever | None, num_documents: int) -> dict[int, list[int]]:
     """Rows that the retriever returns for each sample a human or the external LLM wrote, by the sample's index."""
     if retriever is None:
         return {}

@@ -129,3 +129,13 @@ def finished(command, run, tmp_path_factory) -> tuple[Path, subprocess.Completed
     """The folder of a whole run on the tiny inputs, and how the command ended."""
     folder = tmp_path_factory.mktemp("outputs") / "run"
     return folder, run([*command("run_mint", folder), "--no_serve"])
+
+
+def evaluation_rows(folder: Path) -> list[dict]:
+    """Scores of a run."""
+    return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["rows"]
+
+
+def predictions(folder: Path) -> dict[str, str]:
+    """What the models of a run answered, with scores: finer than the rows, which random models leave near zero."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("predictions-*.jsonl"))}

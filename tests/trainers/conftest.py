@@ -1,6 +1,7 @@
 from functools import cache
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -170,9 +171,8 @@ def gradients():
 
 
 @pytest.fixture
-def bm25(processor):
+def bm25():
     """A retriever with a fixed answer to every query, so that what is read can be told by hand."""
-    import numpy as np
 
     def retrieve(queries, k):
         return np.tile(np.array([7, 8, 9, 10])[:k], (len(queries), 1)), None

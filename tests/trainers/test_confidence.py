@@ -64,9 +64,7 @@ def test_no_weighted_signal_is_an_error():
         confidence_score(signals(docid_log_prob=-1.0), ConfidenceArguments(weight_docid=0))
 
 
-@given(
-    st.floats(-50, 0), st.floats(-50, 0), st.integers(0, 20), st.floats(0, 1), st.floats(0, 1), st.floats(0.1, 10)
-)
+@given(st.floats(-50, 0), st.floats(-50, 0), st.integers(0, 20), st.floats(0, 1), st.floats(0, 1), st.floats(0.1, 10))
 def test_the_score_lies_between_0_and_1(docid, answer, rank, docid_agreement, answer_agreement, weight):
     found = signals(
         docid_log_prob=docid,

@@ -25,6 +25,10 @@ def train_step(make_model, processor, training_arguments, gradients):
     return run
 
 
+def assert_close(value, expected, name, **tolerance):
+    torch.testing.assert_close(value, expected, msg=lambda text: f"{name}: {text}", **tolerance)
+
+
 def assert_step_equals_reference(log, gradient, model, losses, lambdas):
     """`losses`: {component: L_c}, computed one example at a time on the same weights."""
     joint = sum(lambdas[component] * loss for component, loss in losses.items())
@@ -35,7 +39,9 @@ def assert_step_equals_reference(log, gradient, model, losses, lambdas):
     reference = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     assert gradient.keys() == reference.keys()
     for name, value in reference.items():
-        torch.testing.assert_close(gradient[name], value, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(
+            gradient[name], value, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: name + text
+        )
 
 
 def test_each_backbone_gets_the_trainer_of_its_kind(make_model, processor, examples, training_arguments, kind):
@@ -199,4 +205,4 @@ def test_resuming_inside_a_later_epoch_ends_as_if_never_stopped(
     resumed.train(resume_from_checkpoint=f"{arguments['output_dir']}/checkpoint-4")
     final = resumed.model.state_dict()
     for name, value in whole.model.state_dict().items():
-        torch.testing.assert_close(final[name], value, atol=0, rtol=0, msg=lambda text, name=name: name + text)
+        assert_close(final[name], value, name, atol=0, rtol=0)

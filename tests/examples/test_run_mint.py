@@ -1,0 +1,142 @@
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+from datasets import load_dataset
+from transformers import AutoModel, AutoProcessor
+
+import modeling_mint  # noqa: F401  (registers the classes)
+from tests.examples.conftest import DOCUMENTS, OPTIONS, QUESTIONS, SPLITS, evaluation_rows, predictions
+
+STAGES = ["build_collection", "generate_auxiliary", "warm_up", "co_train", "evaluate_mint"]
+SYSTEMS = {
+    ("baseline", "longest title"),
+    ("baseline", "BM25"),
+    ("untuned", "rag"),
+    ("untuned", "gar"),
+    *((stage, system) for stage in ("warm-up", "co-training") for system in ("rag", "gar", "ensemble", "cascade")),
+}
+
+
+def assert_whole_run(folder):
+    """The folder holds everything that a finished run promises."""
+    rows = evaluation_rows(folder)
+    assert {(row["stage"], row["system"]) for row in rows} == SYSTEMS
+    assert {row["queries"] for row in rows if row["subset"] == "all"} == {SPLITS.count("test")}
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    for row in rows:
+        assert f"| {row['stage']} | {row['system']} | {row['subset'].replace('_', ' ')} |" in report
+    for stage in STAGES:
+        assert f"| {stage} | " in report
+    assert (folder / "dev_scores.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert run["evaluation"]["rows"] == rows and set(run["seconds"]) == set(STAGES)
+    assert run["collection"]["num_documents"] == len(DOCUMENTS)
+    for name in ("mint-rag", "mint-gar", "mint-collection", "mint-pseudo"):
+        card = (folder / name / "README.md").read_text(encoding="utf-8")
+        assert card.startswith("---\n") and "{{" not in card and "None" not in card and "Undefined" not in card
+
+
+def test_run_ends_with_everything_it_promises(finished):
+    folder, ended = finished
+    assert ended.returncode == 0, ended.stderr
+    assert_whole_run(folder)
+    assert (folder / "report.md").read_text(encoding="utf-8") in ended.stdout
+
+
+def test_models_of_a_run_load_by_role_and_retrieve_from_its_collection(finished):
+    for role in ("rag", "gar"):
+        model = AutoModel.from_pretrained(finished[0] / f"mint-{role}")
+        processor = AutoProcessor.from_pretrained(finished[0] / f"mint-{role}")
+        assert model.config.role == role
+        found = model.retrieve(["who founded Paris?"], processor, k=3)
+        assert [DOCUMENTS[row]["title"] for row in found.rows[0]] == found.docids[0]
+
+
+def test_datasets_of_a_run_load_by_config(finished):
+    collection = load_dataset(str(finished[0] / "mint-collection"), split="train")
+    assert collection["title"][:] == [document["title"] for document in DOCUMENTS]
+    assert json.loads(collection[0]["metadata"]) == {"topic": "Arts"}
+    basic = load_dataset(str(finished[0] / "mint-pseudo"), "basic")
+    assert {split: len(samples) for split, samples in basic.items()} == {"train": 6, "validation": 3, "test": 3}
+    assert basic["train"][1]["query"] == QUESTIONS[1]["input"]
+    auxiliary = load_dataset(str(finished[0] / "mint-pseudo"), "auxiliary", split="train")
+    assert set(auxiliary["source"]) == {"llm"} and auxiliary[0]["answers"] == ["Gustave Eiffel"]
+    written = load_dataset(str(finished[0] / "mint-pseudo"), "co_training", split="train")
+    assert written["source"][:].count("rag") == written["source"][:].count("gar") == 8
+    assert set(written["iteration"]) == {1}
+
+
+def test_running_again_does_no_stage_again(finished, command, run):
+    folder = finished[0]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    again = run([*command("run_mint", folder), "--no-serve"])
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("done already") == len(STAGES)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+
+
+def test_other_settings_in_the_same_folder_are_refused_by_name(finished, command, run):
+    refused = run([*command("run_mint", finished[0], lora_rank="8", seed="1"), "--no_serve"])
+    assert refused.returncode == 2
+    assert "other settings (lora_rank, seed)" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_settings_that_failed_do_not_lock_the_folder(command, run, tmp_path):
+    mistyped = run(command("build_collection", tmp_path, collection=tmp_path / "document.jsonl"))
+    assert mistyped.returncode == 2
+    assert run(command("build_collection", tmp_path)).returncode == 0
+
+
+def test_config_file_sets_options_and_the_command_line_wins(command, run, tmp_path):
+    words = command("build_collection", tmp_path / "run")
+    options = dict(word.removeprefix("--").split("=", 1) for word in words[2:])
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({name: yaml.safe_load(value) for name, value in options.items()} | {"seed": 7}))
+    ended = run([*words[:2], "--config", str(file), "--num_beams", "5"])
+    assert ended.returncode == 0, ended.stderr
+    kept = json.loads((tmp_path / "run" / "work" / "settings.json").read_text())
+    assert (kept["seed"], kept["num_beams"], kept["lora_rank"]) == (7, 5, int(OPTIONS["lora_rank"]))
+
+
+def test_what_a_run_wrote_serves_as_collection_and_labelled_data_of_another(finished, command, run, tmp_path):
+    folder = finished[0]
+    written = {"collection": folder / "mint-collection", "labelled": folder / "mint-pseudo"}
+    ended = run(command("build_collection", tmp_path, **written))
+    assert ended.returncode == 0, ended.stderr
+    facts = json.loads((tmp_path / "work" / "build_collection.json").read_text())
+    assert (facts["num_documents"], facts["basic"]) == (30, {"train": 6, "validation": 3, "test": 3})
+
+
+@pytest.mark.slow
+def test_encoder_decoder_backbone_runs_whole(command, run, inputs, tmp_path):
+    ended = run([*command("run_mint", tmp_path, backbone=inputs / "t5"), "--no_serve"])
+    assert ended.returncode == 0, ended.stderr
+    assert_whole_run(tmp_path)
+    assert AutoModel.from_pretrained(tmp_path / "mint-rag").config.is_encoder_decoder
+
+
+@pytest.mark.slow
+def test_same_seed_in_another_folder_gives_the_same_figures(finished, command, run, tmp_path):
+    assert run([*command("run_mint", tmp_path), "--no_serve"]).returncode == 0
+    assert evaluation_rows(tmp_path) == evaluation_rows(finished[0])
+    assert predictions(tmp_path) == predictions(finished[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("marker", ["work/generate_auxiliary.json", "work/warm_up.json", "mint-rag"])
+def test_killed_and_started_again_gives_the_same_figures(marker, finished, command, environment, run, tmp_path):
+    words = [*command("run_mint", tmp_path), "--no_serve"]
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / marker).exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "report.md").exists()
+    assert run(words).returncode == 0
+    assert evaluation_rows(tmp_path) == evaluation_rows(finished[0])
+    assert predictions(tmp_path) == predictions(finished[0])

@@ -1,0 +1,109 @@
+import math
+
+import pytest
+from datasets import Dataset
+
+from dataset_builders.features import SAMPLE_FEATURES
+from modeling_mint import STRATEGIES
+from modeling_mint.strategies_mint import StrategyInference
+from tests.tiny import TITLES
+from trainers.evaluation import METRICS, evaluate_role, evaluate_strategies, score_predictions, title_in_query
+
+OPTIONS = {"k": 5, "num_beams": 6, "batch_size": 4, "max_new_tokens": 6}
+
+
+@pytest.fixture
+def questions(make_sample):
+    """Two questions with their title inside, one without."""
+    samples = [
+        make_sample(2, query="Who built the Eiffel Tower?", answers=["Gustave Eiffel", "Eiffel"]),
+        make_sample(7, query="Is Paris, Texas a road movie?", answers=["yes"]),
+        make_sample(36, query="Which programme went to the moon?", answers=["Apollo"]),
+    ]
+    return Dataset.from_list(samples, features=SAMPLE_FEATURES)
+
+
+@pytest.fixture
+def models(make_model):
+    return {"rag": make_model("rag", 0), "gar": make_model("gar", 1)}
+
+
+def test_a_title_in_the_query_is_seen_with_and_without_its_brackets(make_sample):
+    assert title_in_query(make_sample(7, query="is Paris, Texas (film) old?"))
+    assert title_in_query(make_sample(7, query="is paris, texas old?"))
+    assert not title_in_query(make_sample(7, query="is Paris in Texas?"))
+    assert not title_in_query(make_sample(36, query="what is the apollonian style?"))
+
+
+def test_scores_of_each_subset_are_right(questions):
+    docids = [["Eiffel Tower", "Paris"], ["Paris", "Paris, Texas (film)"], ["Moon"]]
+    answers = ["the gustave eiffel", "yes", "Apollo 11"]
+    rows = {row["subset"]: row for row in score_predictions(questions, docids, answers)}
+    assert list(rows) == ["all", "title_in_query", "title_not_in_query"]
+    assert [row["queries"] for row in rows.values()] == [3, 2, 1]
+    inside, outside = rows["title_in_query"], rows["title_not_in_query"]
+    assert (inside["r_precision"], inside["recall@5"]) == (1 / 2, 1.0)
+    assert (inside["em"], inside["f1"]) == (1.0, 1.0)
+    assert (inside["kilt_em"], inside["kilt_f1"]) == (1 / 2, 1 / 2)
+    assert (outside["r_precision"], outside["recall@5"], outside["em"], outside["kilt_f1"]) == (0.0, 0.0, 0.0, 0.0)
+    assert outside["f1"] == pytest.approx(2 / 3)  # one word of two is right
+    for name in METRICS:
+        assert rows["all"][name] == pytest.approx((2 * inside[name] + outside[name]) / 3)
+
+
+def test_without_answers_there_are_no_answer_scores(questions):
+    row = score_predictions(questions, [["Eiffel Tower"], [], []])[0]
+    assert row["r_precision"] == pytest.approx(1 / 3)
+    assert [row[name] for name in ("em", "f1", "kilt_em", "kilt_f1")] == [None] * 4
+
+
+def test_an_empty_subset_has_no_row(questions):
+    rows = score_predictions(questions.select([2]), [["Apollo"]], ["Apollo"])
+    assert [(row["subset"], row["kilt_em"]) for row in rows] == [("all", 1.0), ("title_not_in_query", 1.0)]
+
+
+def test_every_strategy_is_run_and_scored(questions, processor, models):
+    rows, predictions = evaluate_strategies(questions, processor, STRATEGIES, **models, **OPTIONS)
+    assert [(row["system"], row["subset"]) for row in rows] == [
+        (strategy, subset) for strategy in STRATEGIES for subset in ("all", "title_in_query", "title_not_in_query")
+    ]
+    assert all(0 <= row[name] <= 1 for row in rows for name in METRICS)
+    assert [(one["system"], one["id"]) for one in predictions] == [
+        (strategy, sample["id"]) for strategy in STRATEGIES for sample in questions
+    ]
+    for one in predictions:
+        assert len(one["docids"]) == 5 and set(one["docids"]) <= set(TITLES)
+        assert 0 <= one["score"] <= 1
+    found = {(one["system"], one["id"]): one for one in predictions}
+    for sample in questions:
+        rag, gar, ensemble, cascade = (found[strategy, sample["id"]] for strategy in STRATEGIES)
+        assert ensemble["answer"] == max(rag, gar, key=lambda one: one["score"])["answer"]
+        assert cascade["docids"] == gar["docids"]
+        assert one["gold_docids"] == questions[-1]["docids"]
+
+
+def test_rows_of_a_strategy_score_its_own_predictions(questions, processor, models):
+    rows, predictions = evaluate_strategies(questions, processor, ["cascade"], **models, **OPTIONS)
+    docids, answers = ([one[name] for one in predictions] for name in ("docids", "answer"))
+    assert rows == [{"system": "cascade"} | row for row in score_predictions(questions, docids, answers)]
+
+
+@pytest.mark.parametrize("role", ["rag", "gar"])
+def test_a_role_is_judged_by_its_own_strategy(questions, processor, models, role):
+    scores = evaluate_role(questions, processor, models[role], **OPTIONS)
+    rows, _ = evaluate_strategies(questions, processor, [role], **{role: models[role]}, **OPTIONS)
+    assert {name: scores[name] for name in METRICS} == {name: rows[0][name] for name in METRICS}
+    assert scores.keys() - set(METRICS) == {"answer_temperature"}
+
+
+def test_a_role_whose_answers_are_right_is_calibrated_to_confidence(questions, processor, models):
+    """Labelled with what the model itself answers, all its answers are right, so confidence goes up, else down."""
+    inference = StrategyInference(questions["query"][:], processor, gar=models["gar"], **OPTIONS)
+    own = inference.gar_answers.texts
+    right = questions.map(lambda sample, i: {"answers": [own[i]]}, with_indices=True)
+    wrong = questions.map(lambda sample: {"answers": ["no model says this"]})
+    temperatures = [
+        evaluate_role(samples, processor, models["gar"], **OPTIONS)["answer_temperature"] for samples in (right, wrong)
+    ]
+    assert temperatures[0] > 1 > temperatures[1]
+    assert math.isfinite(temperatures[0])
