@@ -119,7 +119,8 @@ class MintProcessor(ProcessorMixin):
         if self.trie is not None and len(collection) != self.trie.num_rows:
             raise ValueError(
                 f"The collection has {len(collection)} documents and the title trie was built from "
-                f"{self.trie.num_rows}. Load the collection that belongs to this model, or build a new trie with TitleTrie.from_titles."
+                f"{self.trie.num_rows}. Load the collection that belongs to this model, or build a new trie with "
+                "TitleTrie.from_titles."
             )
         self._collection = collection
 
