@@ -146,7 +146,13 @@ class AuxiliaryBuilder(datasets.GeneratorBasedBuilder):
                 ),
             )
         logger.info("Auxiliary data, samples by what became of them: %s", dict(counts))
-        write_text(Path(config.journal).with_suffix(".report.json"), json.dumps(counts, indent=2) + "\n")
+        report = Path(config.journal).with_suffix(".report.json")
+        write_text(report, json.dumps(counts, indent=2) + "\n")
+        if not any(outcome.startswith("kept") for outcome in counts):
+            raise ValueError(
+                f"None of {len(requests)} replies of the LLM could be used; {report} says why, {config.journal} holds "
+                "them. Try another LLM, another prompt file or more documents."
+            )
 
 
 def split_passages(title: str, text: str, max_chars: int) -> list[str]:

@@ -88,6 +88,9 @@ class MintConfig(PreTrainedConfig):
         # Resolved here: transformers reads a dict under the name `backbone_config` as a vision backbone.
         if not isinstance(self.backbone_config, PreTrainedConfig):
             self.backbone_config = AutoConfig.for_model(**{"model_type": "t5", **(self.backbone_config or {})})
+        # A composite config hands its attention down to the backbone's: without a choice, keep the backbone's own.
+        if kwargs.get("attn_implementation") is None:
+            kwargs["attn_implementation"] = self.backbone_config._attn_implementation
         kwargs.setdefault("auto_map", dict(AUTO_MAP))
         kwargs.setdefault("custom_pipelines", dict(CUSTOM_PIPELINES))
         super().__post_init__(**kwargs)

@@ -93,8 +93,6 @@ class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, Gen
             role=role,
             docid_granularity=docid_granularity,
             dtype=backbone.dtype,
-            # A composite config hands its own choice down to the backbone's.
-            attn_implementation=backbone.config._attn_implementation,
         )
         model = cls(config, backbone=backbone)
         model.generation_config = backbone.generation_config

@@ -16,7 +16,7 @@ from dataset_builders.writing import write_text
 from modeling_mint import MintForConditionalGeneration, MintProcessor
 
 from .confidence import ConfidenceArguments, filter_samples
-from .evaluation import evaluate_role
+from .evaluation import METRICS, evaluate_role
 from .pseudo_samples import write_samples
 from .task_examples import tokenize_examples
 from .training_stage import TRAINING_LOG_NAME, train_stage
@@ -66,6 +66,10 @@ class CoTrainingArguments:
     def __post_init__(self):
         if not 0 <= self.labelled_share < 1:
             raise ValueError(f"`labelled_share` is {self.labelled_share}; it must lie in [0, 1).")
+        if self.max_iterations < 1:
+            raise ValueError(f"`max_iterations` is {self.max_iterations}; co-training takes at least 1.")
+        if self.dev_metric not in METRICS:
+            raise ValueError(f"`dev_metric` is {self.dev_metric!r}; it must be one of {METRICS}.")
 
 
 class CoTrainer:

@@ -67,7 +67,7 @@ def write_samples(
                 rows=found.rows[i],
                 provenance=[[processor.document(row)[0]]],
                 source=role,
-                model=model.config.name_or_path,
+                model=f"mint-{role}",
                 iteration=iteration,
                 confidence={
                     "docid_log_prob": found.scores[i][0] / docid_length,

@@ -114,6 +114,31 @@ def command(inputs):
     return make
 
 
+@pytest.fixture(autouse=True)
+def datasets_cache(tmp_path, monkeypatch):
+    """`load_dataset` keeps Arrow copies; these tests must neither leave any behind nor find any."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets-cache")
+
+
+@pytest.fixture
+def build_in_process(command):
+    """
+    The first stage in this process, with the command line's options; what it raises is what the script prints. (A
+    process of its own would spend most of its time on imports.) Hands back the folder's `work/`.
+    """
+    from arguments import parse_settings
+    from build_collection import build_collection
+    from run_folder import RunFolder
+
+    def call(output_dir: Path, **options) -> Path:
+        settings = parse_settings(command("build_collection", output_dir, **options)[2:])
+        folder = RunFolder(settings)
+        folder.run_stage("build_collection", lambda: build_collection(settings, folder))
+        return folder.work
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def run(environment):
     """Runs a command to its end, in `cwd`, and hands back exit code, output and error output."""

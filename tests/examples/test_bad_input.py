@@ -4,29 +4,9 @@ import time
 
 import pytest
 
-from tests.examples.conftest import DOCUMENTS, OPTIONS, QUESTIONS, ROOT, write_json_lines
+from tests.examples.conftest import DOCUMENTS, QUESTIONS, ROOT, write_json_lines
 
 LOST = QUESTIONS[0] | {"output": [{"answer": "x", "provenance": [{"title": "Atlantis"}]}]}
-
-
-@pytest.fixture(scope="module")
-def in_process(inputs):
-    """
-    `build_collection` in this process, with the command line's options; what it raises is what `main` prints. A
-    process of its own would spend most of the time on imports.
-    """
-    from arguments import parse_settings
-    from build_collection import build_collection
-    from run_folder import RunFolder
-
-    def call(output_dir, **options):
-        paths = {"collection": inputs / "documents.jsonl", "labelled": inputs / "questions.jsonl"}
-        models = {"backbone": inputs / "llama", "llm": inputs / "llm", "output_dir": output_dir}
-        words = [f"--{name}={value}" for name, value in (paths | models | OPTIONS | options).items()]
-        settings = parse_settings(words)
-        return build_collection(settings, RunFolder(settings))
-
-    return call
 
 
 def test_malformed_line_ends_the_script_with_file_line_and_remedy_and_no_traceback(command, run, tmp_path):
@@ -58,39 +38,39 @@ def test_unknown_strategy_is_refused_on_the_command_line_and_in_a_config_file(co
         ("collection", [{"title": "Moon"}], r"input\.jsonl, line 1: every document needs 'text' as a string"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_named_with_place_and_remedy(option, records, message, in_process, tmp_path):
+def test_what_is_wrong_in_a_file_is_named_with_place_and_remedy(option, records, message, build_in_process, tmp_path):
     file = write_json_lines(tmp_path / "input.jsonl", records)
     with pytest.raises(ValueError, match=message):
-        in_process(tmp_path / "run", **{option: file})
+        build_in_process(tmp_path / "run", **{option: file})
 
 
 @pytest.mark.parametrize("option", ["collection", "labelled", "backbone", "llm"])
 @pytest.mark.parametrize("path", ["nosuch.jsonl", "../nosuch", "/nosuch/folder", "examples/nosuch"])
-def test_mistyped_path_is_an_error_at_once_and_is_not_looked_up_on_the_hub(option, path, in_process, tmp_path):
+def test_mistyped_path_is_an_error_at_once_and_is_not_looked_up_on_the_hub(option, path, build_in_process, tmp_path):
     started = time.monotonic()
     with pytest.raises(FileNotFoundError, match=f"no file or folder '{path}'. Check the path"):
-        in_process(tmp_path, **{option: path})
+        build_in_process(tmp_path, **{option: path})
     assert time.monotonic() - started < 3
 
 
-def test_folder_that_holds_no_backbone_is_refused_before_any_work(in_process, tmp_path):
+def test_folder_that_holds_no_backbone_is_refused_before_any_work(build_in_process, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises((OSError, ValueError), match="empty"):
-        in_process(tmp_path / "run", backbone=tmp_path / "empty")
+        build_in_process(tmp_path / "run", backbone=tmp_path / "empty")
     assert not (tmp_path / "run" / "mint-collection").exists()
 
 
-def test_labelled_samples_of_another_collection_are_refused(finished, in_process, tmp_path):
+def test_labelled_samples_of_another_collection_are_refused(finished, build_in_process, tmp_path):
     others = write_json_lines(tmp_path / "others.jsonl", DOCUMENTS[::-1])
     with pytest.raises(ValueError, match="is not row 0 of the collection"):
-        in_process(tmp_path / "run", collection=others, labelled=finished[0] / "mint-pseudo")
+        build_in_process(tmp_path / "run", collection=others, labelled=finished[0] / "mint-pseudo")
 
 
-def test_missing_options_and_malformed_task_rates_are_named(in_process, tmp_path):
+def test_missing_options_and_malformed_task_rates_are_named(build_in_process, tmp_path):
     with pytest.raises(ValueError, match="Name the documents with --collection"):
-        in_process(tmp_path, collection="")
+        build_in_process(tmp_path, collection="")
     with pytest.raises(ValueError, match="--task_rates is not a JSON object"):
-        in_process(tmp_path, task_rates="query_to_docid=3")
+        build_in_process(tmp_path, task_rates="query_to_docid=3")
 
 
 def test_error_that_no_user_made_keeps_its_traceback():

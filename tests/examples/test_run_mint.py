@@ -4,12 +4,12 @@ import subprocess
 import time
 
 import pytest
-import yaml
+from arguments import parse_settings
 from datasets import load_dataset
 from transformers import AutoModel, AutoProcessor
 
 import modeling_mint  # noqa: F401  (registers the classes)
-from tests.examples.conftest import DOCUMENTS, OPTIONS, QUESTIONS, SPLITS, evaluation_rows, predictions
+from tests.examples.conftest import DOCUMENTS, QUESTIONS, SPLITS, evaluation_rows, predictions, write_json_lines
 
 STAGES = ["build_collection", "generate_auxiliary", "warm_up", "co_train", "evaluate_mint"]
 SYSTEMS = {
@@ -85,30 +85,44 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(finished, command
     assert "other settings (lora_rank, seed)" in refused.stderr and "Traceback" not in refused.stderr
 
 
-def test_settings_that_failed_do_not_lock_the_folder(command, run, tmp_path):
-    mistyped = run(command("build_collection", tmp_path, collection=tmp_path / "document.jsonl"))
-    assert mistyped.returncode == 2
-    assert run(command("build_collection", tmp_path)).returncode == 0
+def test_settings_that_failed_do_not_lock_the_folder(build_in_process, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        build_in_process(tmp_path, collection=tmp_path / "document.jsonl")
+    assert json.loads((build_in_process(tmp_path) / "build_collection.json").read_text())["num_documents"] == 30
 
 
-def test_config_file_sets_options_and_the_command_line_wins(command, run, tmp_path):
-    words = command("build_collection", tmp_path / "run")
-    options = dict(word.removeprefix("--").split("=", 1) for word in words[2:])
-    file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump({name: yaml.safe_load(value) for name, value in options.items()} | {"seed": 7}))
-    ended = run([*words[:2], "--config", str(file), "--num_beams", "5"])
-    assert ended.returncode == 0, ended.stderr
-    kept = json.loads((tmp_path / "run" / "work" / "settings.json").read_text())
-    assert (kept["seed"], kept["num_beams"], kept["lora_rank"]) == (7, 5, int(OPTIONS["lora_rank"]))
+def test_config_file_sets_options_and_the_command_line_wins(tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text("seed: 7\nnum_beams: 4\nlora_rank: 4\ntask_rates: {query_to_docid: 3}\nserve: false\n")
+    settings = parse_settings(["--config", str(config), "--num_beams", "5"])
+    assert (settings.run.seed, settings.run.num_beams, settings.training.lora_rank) == (7, 5, 4)
+    assert settings.training.task_rates == {"query_to_docid": 3} and settings.run.serve is False
 
 
-def test_what_a_run_wrote_serves_as_collection_and_labelled_data_of_another(finished, command, run, tmp_path):
+def test_config_file_with_an_unknown_option_is_refused_by_name(tmp_path):
+    (tmp_path / "run.yaml").write_text("sede: 7\n")
+    with pytest.raises(ValueError, match="--sede"):
+        parse_settings(["--config", str(tmp_path / "run.yaml")])
+
+
+@pytest.mark.parametrize("option", ["--no-serve", "--no_serve"])
+def test_page_is_left_out_by_either_spelling(option):
+    assert parse_settings([]).run.serve and not parse_settings([option]).run.serve
+
+
+def test_what_a_run_wrote_serves_as_collection_and_labelled_data_of_another(finished, build_in_process, tmp_path):
     folder = finished[0]
-    written = {"collection": folder / "mint-collection", "labelled": folder / "mint-pseudo"}
-    ended = run(command("build_collection", tmp_path, **written))
-    assert ended.returncode == 0, ended.stderr
-    facts = json.loads((tmp_path / "work" / "build_collection.json").read_text())
+    work = build_in_process(tmp_path, collection=folder / "mint-collection", labelled=folder / "mint-pseudo")
+    facts = json.loads((work / "build_collection.json").read_text())
     assert (facts["num_documents"], facts["basic"]) == (30, {"train": 6, "validation": 3, "test": 3})
+
+
+def test_runs_on_other_documents_read_their_own(build_in_process, tmp_path):
+    """`datasets` caches a folder by its name and card: folders of two runs must not be taken for each other."""
+    build_in_process(tmp_path / "one")
+    build_in_process(tmp_path / "two", collection=write_json_lines(tmp_path / "others.jsonl", DOCUMENTS[::-1]))
+    first, second = (load_dataset(str(tmp_path / name / "mint-collection"), split="train") for name in ("one", "two"))
+    assert first["title"][:] == second["title"][::-1] == [document["title"] for document in DOCUMENTS]
 
 
 @pytest.mark.slow

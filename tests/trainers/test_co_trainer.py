@@ -48,8 +48,7 @@ def co_trainer(model_folders, processor, make_samples, training_arguments, tmp_p
 @pytest.fixture
 def trained_on(monkeypatch):
     """`[(role, samples)]` in the order in which exchange trainings took them; the training itself goes on as ever."""
-    taken = []
-    tokenize_examples = trainers.co_trainer.tokenize_examples
+    taken, tokenize_examples = [], trainers.co_trainer.tokenize_examples
 
     def record(samples, role, *args, **kwargs):
         taken.append((role, samples.to_list()))
@@ -162,8 +161,8 @@ def test_the_best_iteration_is_returned_and_patience_stops(co_trainer, make_iter
     result = co_trainer(max_iterations=10, patience=2).run()
     assert [report["iteration"] for report in result["iterations"]] == [0, 1, 2, 3]
     assert result["best_iteration"] == 1
-    folder = tmp_path / "co-training" / "iteration-1"
-    assert result["models"] == {role: str(folder / f"mint-{role}") for role in ("rag", "gar")}
+    best = tmp_path / "co-training" / "iteration-1"
+    assert result["models"] == {role: str(best / f"mint-{role}") for role in ("rag", "gar")}
 
 
 def test_the_warmed_up_models_are_the_best_when_nothing_is_better(co_trainer, make_iteration, model_folders):
@@ -229,8 +228,7 @@ def test_a_run_takes_what_is_there_and_makes_the_rest_again(co_trainer, tmp_path
     result = co_trainer(peft_config=LORA).run()
     whole = snapshot(folder)
     left = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name not in lost}
-    for name in lost:
-        path = folder / name
+    for path in (folder / name for name in lost):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     torch.rand(11)
     assert co_trainer(peft_config=LORA).run() == result
@@ -279,8 +277,8 @@ def test_a_killed_run_ends_with_the_samples_and_scores_of_one_left_alone(
     processor.collection.save_to_disk(source / "collection")
     make_samples(LABELLED_ROWS).save_to_disk(source / "labelled")
     make_samples([2, 5]).save_to_disk(source / "validation")
-    arguments = {name: value for name, value in training_arguments.items() if name != "output_dir"}
-    arguments |= {"max_steps": 30, "save_strategy": "steps", "save_steps": 4}
+    arguments = training_arguments | {"max_steps": 30, "save_strategy": "steps", "save_steps": 4}
+    del arguments["output_dir"]
 
     def start(target):
         settings = [str(source), str(target), json.dumps(arguments), json.dumps(OPTIONS)]
