@@ -72,8 +72,8 @@ def _write_splits(splits: DatasetDict, folder: Path, data_dir: str, config_name:
     for path in set((folder / data_dir).glob("*.parquet")) - set(paths.values()):
         path.unlink()  # a split that this config had before and has no more
     data_files = [{"split": split, "path": f"{data_dir}/{split}-*.parquet"} for split in splits]
-    # `load_dataset` caches a local folder by its name and card, not by its files: the content must show in the card, or
-    # a folder of the same name elsewhere would be read instead.
+    # `load_dataset` caches a local folder by its name and card, not by its files: the content must show in the card,
+    # or a folder of the same name elsewhere would be read instead.
     content = f"sha256 {file_fingerprint(*(paths[split] for split in sorted(paths)))}"
     entry = {"config_name": config_name, "data_files": data_files, "description": content}
     _merge_into_card(folder / "README.md", entry)

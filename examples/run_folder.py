@@ -56,8 +56,8 @@ class RunFolder:
             changed = sorted(name for name, value in self._settings.items() if value != earlier.get(name))
             if changed:
                 raise ValueError(
-                    f"{self.root} holds a run with other settings ({', '.join(changed)}). Choose another --output_dir, "
-                    f"delete that folder, or start with the settings in {path}."
+                    f"{self.root} holds a run with other settings ({', '.join(changed)}). Choose another "
+                    f"--output_dir, delete that folder, or start with the settings in {path}."
                 )
 
     def facts(self, stage: str) -> dict:

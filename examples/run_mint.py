@@ -48,7 +48,7 @@ KNOWN_SOURCES = {
         "name": "Wikipedia vital articles (lead texts)",
         "license": "cc-by-sa-4.0",
         "attribution": f"Text by Wikipedia's authors, as packed in {VITAL_ARTICLES.name} {VITAL_ARTICLES.version}.",
-        "chain": f"Wikipedia text: CC BY-SA; packed by {VITAL_ARTICLES.name} (its code, GPL-3.0-or-later, is not used)",
+        "chain": f"Wikipedia text: CC BY-SA; packed by {VITAL_ARTICLES.name} (GPL-3.0-or-later code, not used)",
     },
 }
 

@@ -56,7 +56,10 @@ def test_retrieve_names_titles_scores_and_rows_of_the_rag_prompt(kind, models, p
     output = model.retrieve(QUESTIONS, processor, k=3)
     prompts = [format_prompt("query_to_docid", query=query) for query in QUESTIONS]
     found = search(model, processor, prompts, num_beams=10, num_docids=3)
-    assert [list(zip(*one, strict=True)) for one in zip(output.rows, output.scores, strict=True)] == found
+    assert output.rows == [[row for row, _ in ranked] for ranked in found]
+    # Batches are made by length, so the sums are rounded in another order.
+    for scores, ranked in zip(output.scores, found, strict=True):
+        assert scores == pytest.approx([score for _, score in ranked], abs=1e-4)
     assert output.docids == [[TITLES[row] for row in rows] for rows in output.rows]
 
 
