@@ -12,8 +12,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 # it makes training and generation on the CPU up to several times faster, most where page faults are dear (in virtual
 # machines).
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
-export MALLOC_TRIM_THRESHOLD_ := 8000000000
-export MALLOC_TOP_PAD_ := 200000000
+export MALLOC_TRIM_THRESHOLD_ := 1000000000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow style benchmark serve clean assets

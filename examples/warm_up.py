@@ -97,6 +97,7 @@ def warm_up(settings: Settings, folder: RunFolder) -> dict:
             )
             arguments = training_arguments(settings, settings.training.warm_up_epochs, settings.training.learning_rate)
             train_stage(model, examples, processor, target, arguments, adapter_config(settings))
+            del model
         facts["losses"][role] = last_losses(target)
     return facts
 

@@ -1,5 +1,6 @@
 """One training stage: a model folder and tokenized examples in, a trained model folder out."""
 
+import gc
 import json
 import logging
 import os
@@ -81,6 +82,9 @@ def train_stage(
     shutil.rmtree(output_dir, ignore_errors=True)
     os.replace(partial, output_dir)
     shutil.rmtree(checkpoints, ignore_errors=True)
+    # A trainer and its model refer to each other in circles: free them before the next stage loads its own.
+    del trainer, trained, model
+    gc.collect()
     logger.info("Trained on %d examples, wrote %s.", len(examples), output_dir)
     return log_history
 
