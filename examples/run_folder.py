@@ -109,8 +109,9 @@ def set_up_logging() -> None:
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """
-    Ends a script with one line on standard error and exit code 2 where the user's input or machine is at fault: a file
-    or server that is not there (`OSError`), or what this project's own code refuses. Anything else keeps its traceback.
+    Ends a script with one line on standard error and exit code 2 where the user's input or machine is at fault: a
+    file or server that is not there (`OSError`), or what this project's own code refuses. Anything else keeps its
+    traceback.
     """
     try:
         yield

@@ -94,7 +94,11 @@ def write_report(settings: Settings, folder: RunFolder, facts: dict) -> None:
             "arguments": {name: "default" if value is None else value for name, value in arguments.items()},
             "losses": {role: last_losses(folder.models[role]) for role in ("rag", "gar")},
         },
-        "evaluation": {"rows": evaluation["rows"], "dev_scores": evaluation["dev_scores"]},
+        "evaluation": {
+            "rows": evaluation["rows"],
+            "dev_scores": evaluation["dev_scores"],
+            "published_stage": "co-training" if co_training["best_iteration"] else "warm-up",
+        },
         "co_training": co_training["iterations"],
         "best_iteration": co_training["best_iteration"],
         "seconds": {name: facts[name]["seconds"] for name in STAGES},
@@ -133,7 +137,8 @@ def report_text(report: dict) -> str:
         results_table(report["evaluation"]["rows"]),
         "## Co-training",
         "",
-        f"Best iteration by dev score: {report['best_iteration']} (0: the warmed-up models).",
+        f"Best iteration by dev score: {report['best_iteration']} (0: the warmed-up models); mint-rag/ and mint-gar/ "
+        "hold its weights.",
         "",
         "| iteration | RAG dev R-precision | GAR dev R-precision | kept of RAG's | kept of GAR's "
         "| precision of RAG's kept | precision of GAR's kept |",

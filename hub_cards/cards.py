@@ -62,7 +62,7 @@ def read_run(output_dir: str | os.PathLike) -> dict[str, Any]:
 
 def model_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelCard:
     """
-    Card of one of the two models, with the results of its last stage as `model-index`.
+    Card of one of the two models, with the results of the stage that it comes from as `model-index`.
 
     Args:
         run (`dict[str, Any]`):
@@ -228,14 +228,16 @@ def _size_category(num_rows: int) -> str:
 
 
 def _eval_results(run: dict[str, Any], role: str, org: str | None) -> list[EvalResult]:
-    """The role's own rows of its last stage, and those of the strategies that use both models."""
-    rows = run["evaluation"]["rows"]
-    stages = [row["stage"] for row in rows if row["system"] == role]
-    if not stages:
-        raise ValueError(f"run.json: evaluation.rows has no row of the system {role!r}: evaluate the model first.")
+    """The role's own rows of the stage that the published models come from, and those of the joint strategies."""
+    stage = run["evaluation"]["published_stage"]
+    rows = [row for row in run["evaluation"]["rows"] if row["stage"] == stage]
+    if role not in {row["system"] for row in rows}:
+        raise ValueError(
+            f"run.json: evaluation.rows has no row of the system {role!r} in the stage {stage!r}: evaluate it first."
+        )
     results = []
     for row in rows:
-        if row["stage"] != stages[-1] or row["system"] not in (role, "ensemble", "cascade"):
+        if row["system"] not in (role, "ensemble", "cascade"):
             continue
         for key, (task_type, name) in METRICS.items():
             if row[key] is None:

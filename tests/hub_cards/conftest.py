@@ -51,6 +51,7 @@ def run():
             },
         },
         "evaluation": {
+            "published_stage": "co_training",
             "rows": [
                 evaluation_row("baseline", "bm25"),
                 evaluation_row("warm_up", "rag", em=0.125),
@@ -59,7 +60,7 @@ def run():
                 evaluation_row("co_training", "rag", "title_not_in_query", em=0.2),
                 evaluation_row("co_training", "gar"),
                 evaluation_row("co_training", "ensemble", em=0.5),
-            ]
+            ],
         },
         "memory": {"peak_bytes": 3000000000, "trie_bytes": 4321},
         "seed": 42,

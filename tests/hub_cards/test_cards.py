@@ -46,7 +46,15 @@ def test_model_card_metadata_survives_a_round_trip(run):
     assert again.data.to_dict() == card.data.to_dict()
 
 
-def test_model_index_holds_the_last_stage_of_the_role_and_of_the_joint_strategies(run):
+def test_model_index_holds_the_stage_that_the_weights_come_from_where_co_training_did_not_help(run):
+    run["evaluation"]["published_stage"] = "warm_up"
+    card = model_card(run, "gar")
+    results = ModelCard(str(card)).data.eval_results
+    assert {result.metric_value for result in results if result.metric_type == "em"} == {0.125}
+    assert "**warm_up**" in card.text
+
+
+def test_model_index_holds_the_published_stage_of_the_role_and_of_the_joint_strategies(run):
     results = ModelCard(str(model_card(run, "rag"))).data.eval_results
     exact = {
         (result.metric_args["strategy"], result.metric_args["subset"]): result.metric_value
