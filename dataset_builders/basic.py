@@ -51,7 +51,7 @@ class BasicConfig(datasets.BuilderConfig):
 
 class BasicBuilder(datasets.GeneratorBasedBuilder):
     """
-    Builds basic data (Section "warm-up" of MINT, SIGIR 2025) from KILT JSONL: records with "id", "input" and
+    Builds basic data (MINT, SIGIR 2025: what the warm-up learns from) from KILT JSONL: records with "id", "input" and
     "output", a list of items with an "answer", a "provenance" (list of {"title": ...}), or both.
 
     All distinct answers are kept in their order. Every output item with provenance gives one evidence set. Docids

@@ -40,7 +40,7 @@ def save_code(folder: str | os.PathLike) -> None:
 
 class MintConfig(PreTrainedConfig):
     r"""
-    Composite configuration of a MINT model (MINT, SIGIR 2025, section 3: one unified sequence-to-sequence model is
+    Composite configuration of a MINT model (MINT, SIGIR 2025: one unified sequence-to-sequence model is
     both the retriever and the generator of its role).
 
     Args:

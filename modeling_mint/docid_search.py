@@ -100,7 +100,7 @@ def search_docids(
     scoring: str = "vocabulary",
 ) -> list[list[tuple[int, float]]]:
     """
-    The best docids of each prompt by beam search under the trie (MINT, section 3.2: constrained generation of docids).
+    The best docids of each prompt by beam search under the trie (MINT, SIGIR 2025: docids are generated).
 
     A docid's score is the plain sum of its tokens' log-probabilities, end token included: no length penalty. Such sums
     only fall along a path, so a query is finished as soon as its best open beam is worse than its last wanted docid.

@@ -29,7 +29,7 @@ class MintPreTrainedModel(PreTrainedModel):
 class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, GenerationMixin):
     """
     A MINT model of either role: `p(docid | q; theta)` and `p(a | q, docids, documents; theta)` for RAG, `p(a | q;
-    psi)` and `p(docid | q, a; psi)` for GAR, all from one backbone (MINT, SIGIR 2025, section 3; `mint.md`, Notation).
+    psi)` and `p(docid | q, a; psi)` for GAR, all from one backbone (MINT, SIGIR 2025; `mint.md`, Notation).
 
     The backbone is any encoder-decoder (T5, BART, T5Gemma, ...) or decoder-only (Llama, Qwen, ...) language model of
     transformers. The outputs are the backbone's own.

@@ -83,7 +83,7 @@ def fuse(
 
 class StrategyInference:
     """
-    Answers a list of queries by any of MINT's strategies (MINT, SIGIR 2025, section 3.4; `cascade` is our addition):
+    Answers a list of queries by any of MINT's strategies (`mint.md`, Inference; `cascade` is our addition):
 
     - `"rag"`: RAG retrieves, RAG answers from the documents;
     - `"gar"`: GAR answers, GAR retrieves with its own answer;

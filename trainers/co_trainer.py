@@ -74,7 +74,7 @@ class CoTrainingArguments:
 
 class CoTrainer:
     """
-    Runs the exchange (MINT, SIGIR 2025, section 3.3):
+    Runs the exchange (MINT, SIGIR 2025; `mint.md`, Stage 2):
     `theta(t+1) <- train theta(t) on the kept D_GAR`, `psi(t+1) <- train psi(t) on the kept D_RAG`.
 
     Each step of an iteration writes its result as a file or folder in `output_dir/iteration-<t>/`
