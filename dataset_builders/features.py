@@ -8,7 +8,7 @@ SOURCES = ("labelled", "llm", "rag", "gar", "collection")
 """Who wrote a sample: a human, the external LLM, one of the two models, or nobody (a bare document)."""
 
 CONFIDENCE_FEATURES = {
-    # Length-normalised log-probability (natural logarithm, mean per token) of the docid list, and of the answer.
+    # Length-normalised log-probability (natural logarithm, mean per token) of the first docid, and of the answer.
     "docid_log_prob": Value("float32"),
     "answer_log_prob": Value("float32"),
     # Round trip: rank of the source document among the docids, 1 = first, 0 = not among them.
