@@ -9,8 +9,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
 
 # glibc gives the memory of large tensors back after every step and takes it anew, page by page, for the next one. Keeping
-# it makes training and generation on the CPU up to several times faster, most where page faults are dear (in virtual
-# machines).
+# it helps generation on the CPU, most where page faults are dear (in virtual machines).
 export MALLOC_MMAP_THRESHOLD_ := 2000000000
 export MALLOC_TRIM_THRESHOLD_ := 1000000000
 
