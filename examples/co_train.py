@@ -10,7 +10,7 @@ from arguments import Settings, parse_settings
 from build_collection import load_processor
 from datasets import load_dataset
 from run_folder import RunFolder, plain_errors, set_up_logging
-from warm_up import adapter_config, training_arguments
+from warm_up import adapter_config, example_options, training_arguments
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.co_training import CoTrainingBuilder
@@ -51,7 +51,7 @@ def co_train(settings: Settings, folder: RunFolder) -> dict:
         confidence=settings.confidence,
         retriever=Bm25Retriever(processor.collection["title"][:], processor.collection["text"][:]),
         peft_config=adapter_config(settings),
-        task_rates=settings.training.task_rates,
+        example_options=example_options(settings),
         inference_options=inference_options(settings),
         seed=settings.run.seed,
     )

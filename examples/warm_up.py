@@ -51,6 +51,15 @@ def adapter_config(settings: Settings) -> LoraConfig | None:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear") if rank else None
 
 
+def example_options(settings: Settings) -> dict:
+    """Options of `tokenize_examples`, the same in the warm-up and in co-training."""
+    return {
+        "retrieved_share": settings.run.retrieved_share,
+        "num_documents": settings.run.num_documents,
+        "task_rates": settings.training.task_rates,
+    }
+
+
 def index_samples(rows: list[int], titles: list[str]) -> Dataset:
     """The bare documents as samples, for `document_to_docid`."""
     return Dataset.from_list(
@@ -83,10 +92,8 @@ def warm_up(settings: Settings, folder: RunFolder) -> dict:
             role,
             processor,
             retriever=retriever,
-            retrieved_share=settings.run.retrieved_share,
-            num_documents=settings.run.num_documents,
-            task_rates=settings.training.task_rates,
             seed=settings.run.seed,
+            **example_options(settings),
         )
         tasks = examples["task"][:]
         facts["examples"][role] = {task: tasks.count(task) for task in sorted(set(tasks))}

@@ -104,8 +104,8 @@ class CoTrainer:
             Finds what labelled `grounded_answer` examples read, see [`tokenize_examples`].
         peft_config (`peft.PeftConfig`, *optional*):
             Train adapters (merged after each iteration).
-        task_rates (`dict[str, float]`, *optional*):
-            How often a task's examples are taken, see [`tokenize_examples`].
+        example_options (`dict`, *optional*):
+            Options of [`tokenize_examples`]: `task_rates`, `num_documents`, `retrieved_share`.
         inference_options (`dict`, *optional*):
             Options of [`StrategyInference`].
         seed (`int`, *optional*, defaults to 42):
@@ -125,7 +125,7 @@ class CoTrainer:
         confidence: ConfidenceArguments | None = None,
         retriever: Bm25Retriever | None = None,
         peft_config=None,
-        task_rates: dict[str, float] | None = None,
+        example_options: dict | None = None,
         inference_options: dict | None = None,
         seed: int = 42,
     ):
@@ -140,7 +140,7 @@ class CoTrainer:
         self.confidence = confidence or ConfidenceArguments()
         self.retriever = retriever
         self.peft_config = peft_config
-        self.task_rates = task_rates
+        self.example_options = example_options or {}
         self.inference_options = inference_options or {}
         self.seed = seed
 
@@ -233,8 +233,8 @@ class CoTrainer:
             role,
             self.processor,
             retriever=self.retriever,
-            task_rates=self.task_rates,
             seed=self.seed + iteration,
+            **self.example_options,
         )
         model = MintForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
         arguments = {**self.training_arguments, "seed": self.seed + iteration}
