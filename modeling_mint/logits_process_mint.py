@@ -3,7 +3,9 @@
 import torch
 from transformers import LogitsProcessor
 
+from .title_cursor import ListCursor, TitleCursor
 from .title_trie import TitleTrie
+from .token_trie import Outlook
 
 # Beams that `generate` fills up with, where titles are fewer than beams, score about -1e9, divided by their length to
 # the power of the length penalty; real docids score a few thousand below zero at worst.
@@ -84,6 +86,10 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
         if mode not in ("single", "list"):
             raise ValueError(f'mode must be "single" or "list", not {mode!r}.')
         self.trie = trie
+        root = torch.zeros(1, dtype=torch.long, device=trie.device)
+        self._begins_title = torch.zeros(trie.vocab_size, dtype=torch.bool, device=trie.device)
+        self._begins_title[trie.children(root)[1]] = True
+        self._cursor, self._written = None, None
         self.prompt_length = prompt_length
         self.mode = mode
         if mode == "list":
@@ -99,7 +105,7 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
                 f'Mode "list" needs separator_ids without the end token {self.trie.eos_token_id}, not '
                 f'{separator_ids}; make them with `encode_targets(tokenizer, ["|"], add_eos=False)[0]`.'
             )
-        if bool((self.trie.edge_token.long() == separator_ids[0]).any()):
+        if self.trie.holds_token(separator_ids[0]):
             raise ValueError(
                 f"The separator's first token {separator_ids[0]} occurs in a title, so that a list could be read in "
                 "two ways; choose another separator."
@@ -129,105 +135,127 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
                 f"{self.trie.vocab_size}; call `model.resize_token_embeddings(len(tokenizer))` before training."
             )
         written = input_ids[:, self.prompt_length :]
-        row, token = self._allowed_in_list(written) if self.mode == "list" else self._allowed_in_title(written)
-        allowed = scores[row, token]
-        best = torch.full_like(scores[:, 0], -torch.inf).scatter_reduce(0, row, allowed, "amax")
-        self._refuse(torch.isneginf(best), written, "has no token left: another logits processor masks all of its own")
-        masked = torch.full_like(scores, -torch.inf)
-        masked[row, token] = allowed
+        cursor = self._follow(written)
+        self._refuse(
+            cursor.node < 0,
+            written,
+            "has left the title trie: check prompt_length, that the trie was built with the model's tokenizer, and "
+            "that do_sample is not joined with beams",
+        )
+        if self.mode == "list":
+            masked = self._mask_lists(cursor, scores)
+        elif cursor.length == 0:
+            masked = self._mask_beginnings(scores)
+        else:
+            places = self._places(cursor.outlook, cursor.ended, cursor.max_children, scores.shape[1])
+            allowed = scores.take(places)
+            masked = torch.full_like(scores, -torch.inf, memory_format=torch.contiguous_format).put_(places, allowed)
+            if allowed.device.type == "cpu" and not torch.isneginf(allowed).any():
+                return masked
+        dead_end = "has no token left: another logits processor masks all of its own"
+        self._refuse(masked.amax(1) == -torch.inf, written, dead_end)
         return masked
 
     def _refuse(self, rows: torch.BoolTensor, written: torch.LongTensor, fault: str) -> None:
-        """Raises for the first of the rows marked."""
-        if rows.any():
+        """Raises for the first of the rows marked. An accelerator raises when it gets there: nobody waits for it."""
+        if rows.device.type != "cpu":
+            torch._assert_async(~rows.any(), f"A row {fault}.")
+        elif rows.any():
             row = int(rows.nonzero()[0])
             raise RuntimeError(
                 f"Row {row} {fault}. After a prompt of {self.prompt_length} tokens it wrote {written[row].tolist()}."
             )
 
-    def _refuse_strays(self, node: torch.LongTensor, written: torch.LongTensor) -> None:
-        self._refuse(
-            node < 0,
-            written,
-            "has left the title trie: check prompt_length, that the trie was built with the model's tokenizer, and "
-            "that do_sample is not joined with beams",
-        )
-
-    def _allowed_in_title(self, written: torch.LongTensor) -> tuple[torch.LongTensor, torch.LongTensor]:
-        """Allowed (row, token) pairs where each row writes one title."""
-        node = self.trie.walk(written)
-        self._refuse_strays(node, written)
-        row, token, _ = self.trie.children(node)
-        ended = self.trie.is_leaf(node).nonzero().squeeze(1)
-        return torch.cat([row, ended]), torch.cat([token, torch.full_like(ended, self.trie.eos_token_id)])
-
-    def _allowed_in_list(self, written: torch.LongTensor) -> tuple[torch.LongTensor, torch.LongTensor]:
-        """Allowed (row, token) pairs where each row writes a list of distinct titles."""
-        trie, separator = self.trie, self.separator
-        node, num_separator_tokens, num_docids, visited = self._read_lists(written)
-        self._refuse_strays(node, written)
-
-        in_separator = (num_separator_tokens > 0).nonzero().squeeze(1)
-        ended = trie.is_leaf(node).nonzero().squeeze(1)
-        row, token, child = trie.children(node)
-        # Below a child there must be a leaf that no title listed so far has taken.
-        open_child = self._count_visits(visited, row, child) < trie.num_leaves_below(child)
-        open_child = open_child & (num_separator_tokens[row] == 0)
-        row, token = row[open_child], token[open_child]
-
-        # The end token's edge completes a title; whether the list may end or go on there is a matter of its length.
-        completes = token == trie.eos_token_id
-        completed = row[completes]
-        length = num_docids[completed] + 1
-        may_end = torch.cat([completed[length >= self.min_docids], ended])
-        may_go_on = completed[length < self.max_docids]
-        return (
-            torch.cat([row[~completes], may_end, may_go_on, in_separator]),
-            torch.cat(
-                [
-                    token[~completes],
-                    torch.full_like(may_end, trie.eos_token_id),
-                    separator[0].expand(len(may_go_on)),
-                    separator[num_separator_tokens[in_separator]],
-                ]
-            ),
-        )
-
-    def _read_lists(
-        self, written: torch.LongTensor
-    ) -> tuple[torch.LongTensor, torch.LongTensor, torch.LongTensor, torch.LongTensor]:
+    def _follow(self, written: torch.LongTensor) -> TitleCursor | ListCursor:
         """
-        Reads lists token by token. For each row: the node of the title being written (-1 outside the trie), how many
-        tokens of a separator are out, how many titles are complete, and, per position, the node that a complete title
-        passed there, its leaf included, or -1.
+        The cursor of the rows: carried on from the step before where every row continues one of its rows, else read
+        anew. Whether they do is a question to the device that the host would wait for, so an accelerator reads anew.
         """
-        trie, separator = self.trie, self.separator
-        node = torch.zeros(len(written), dtype=torch.long, device=written.device)
-        num_separator_tokens, num_docids = torch.zeros_like(node), torch.zeros_like(node)
-        passed, title_index = torch.full_like(written, -1), torch.zeros_like(written)
-        for position, token in enumerate(written.unbind(1)):
-            leaf = trie.step(node, torch.full_like(node, trie.eos_token_id))
-            starts = (num_separator_tokens == 0) & (leaf >= 0) & (token == separator[0])
-            in_separator = num_separator_tokens > 0
-            follows = starts | (in_separator & (token == separator[num_separator_tokens]))
-            inside = torch.where(trie.is_leaf(node), node, trie.step(node, token))
-            node = torch.where(follows, node, torch.where(in_separator, -1, inside))
+        cursor, length = None, written.shape[1]
+        if self._written is not None and self._written.shape[1] == length - 1 and written.device.type == "cpu":
+            row = _find_rows(self._written, written[:, :-1])
+            if torch.equal(self._written[row], written[:, :-1]):
+                cursor = self._cursor.select(row).advance(written[:, -1])
+        if cursor is None:
+            cursor = (
+                TitleCursor.start(self.trie, len(written))
+                if self.mode == "single"
+                else ListCursor.start(self.trie, self.separator, len(written))
+            )
+            for tokens in written.unbind(1):
+                cursor = cursor.advance(tokens)
+        self._cursor, self._written = cursor, written.clone()
+        return cursor
 
-            passed[:, position] = torch.where(starts, leaf, torch.where(follows, -1, node))
-            title_index[:, position] = num_docids
-            num_separator_tokens = torch.where(follows, num_separator_tokens + 1, 0)
-            closed = num_separator_tokens == len(separator)
-            node = torch.where(closed, 0, node)
-            num_docids = num_docids + closed
-            num_separator_tokens = torch.where(closed, 0, num_separator_tokens)
-        return node, num_separator_tokens, num_docids, torch.where(title_index < num_docids[:, None], passed, -1)
+    def _mask_beginnings(self, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores of rows that begin a title. The root has most of all children, so it has a mask of its own."""
+        # A model may score more tokens than its tokenizer has.
+        begins_title = torch.nn.functional.pad(self._begins_title, (0, scores.shape[1] - self.trie.vocab_size))
+        return torch.where(begins_title, scores, -torch.inf)
 
-    def _count_visits(
-        self, visited: torch.LongTensor, row: torch.LongTensor, child: torch.LongTensor
+    def _places(
+        self, outlook: Outlook, ended: torch.BoolTensor, max_children: int, vocab_size: int
     ) -> torch.LongTensor:
-        """Counts how many complete titles of its row have passed each child."""
-        num_nodes = len(self.trie.edge_token) + 1
-        visit_row, position = (visited >= 0).nonzero(as_tuple=True)
-        visits = (visit_row * num_nodes + visited[visit_row, position]).sort().values
-        wanted = row * num_nodes + child
-        return torch.searchsorted(visits, wanted, right=True) - torch.searchsorted(visits, wanted)
+        """
+        Places, in the flattened scores, of the tokens that lead to a child of each row's node, and of the end token
+        where a row has ended; some may come twice. On an accelerator, whose count of them the host would wait for, all
+        rows get room for `max_children`, and what is left over points to the first place.
+        """
+        trie, (first, count, only_token, _) = self.trie, outlook
+        first_token = trie.token(torch.where(count > 0, first, 0))
+        only_token = torch.where(ended, trie.eos_token_id, only_token)
+        offset = torch.arange(len(count), device=count.device) * vocab_size
+        places = offset + torch.where(count > 0, first_token, only_token)
+        if max_children < 2:
+            return places
+        total = count.sum()
+        if count.device.type == "cpu":
+            size = int(total)
+        else:
+            size = len(count) * max_children
+            count = torch.cat([count[:-1], count[-1:] + size - total])
+        row = torch.repeat_interleave(count, output_size=size)
+        index = torch.arange(size, device=count.device)
+        # The i-th child overall is the i-th node after `first`, less the children of the rows before.
+        child = index + (first - count.cumsum(0) + count)[row]
+        if count.device.type == "cpu":
+            return torch.cat([places, offset[row] + trie.token(child)])
+        family = offset[row] + trie.token(torch.where(index < total, child, 0))
+        return torch.cat([places, torch.where(index < total, family, places[0])])
+
+    def _mask_lists(self, cursor: ListCursor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores of the tokens that continue lists of distinct titles."""
+        eos, separator = self.trie.eos_token_id, self.separator
+        in_separator = cursor.num_separator_tokens > 0
+        ended = cursor.ended
+        in_title = ~in_separator & ~ended
+        begins = in_title & (cursor.node == 0)
+        # Rows that begin a title get the root's mask; no others have as many children.
+        outlook = cursor.outlook._replace(num_children=cursor.outlook.num_children * ~begins)
+        max_children = max(self.trie.level_max_children[1:], default=0)
+        places = self._places(outlook, ended | begins | (cursor.node < 0), max_children, scores.shape[1])
+        masked = torch.full_like(scores, -torch.inf).put_(places, scores.take(places))
+        masked = torch.where(begins[:, None], self._mask_beginnings(scores), masked)
+
+        # Below a token there must be a title that is not listed yet.
+        gone = torch.where(cursor.exhausted(), -torch.inf, torch.inf).to(scores.dtype)
+        masked.scatter_reduce_(1, cursor.token, gone, "amin")
+        # The end token's edge completes a title; whether the list may end or go on there is a matter of its length.
+        completes = in_title & (cursor.leaf >= 0) & ~cursor.leaf_listed()
+        num_docids = cursor.num_docids + 1
+        may_end = (completes & (num_docids >= self.min_docids)) | ended
+        may_go_on = completes & (num_docids < self.max_docids)
+        separates = separator[torch.where(in_separator, cursor.num_separator_tokens, 0)]
+        masked.masked_fill_(in_separator[:, None], -torch.inf)
+        masked[:, eos] = torch.where(may_end, scores[:, eos], -torch.inf)
+        may_separate = in_separator | may_go_on
+        separates_score = torch.where(may_separate, scores.gather(1, separates[:, None]).squeeze(1), -torch.inf)
+        return masked.scatter_reduce_(1, separates[:, None], separates_score[:, None], "amax")
+
+
+def _find_rows(known: torch.LongTensor, wanted: torch.LongTensor) -> torch.LongTensor:
+    """For each row of `wanted` the row of `known` that should be equal to it, found by hashes: to be verified."""
+    # Factors of a linear hash with overflow: powers of a large odd number.
+    factors = torch.full_like(known[0], 0x5851F42D4C957F2D).cumprod(0)
+    hashes, order = (known @ factors).sort()
+    return order[torch.searchsorted(hashes, wanted @ factors).clamp(max=len(order) - 1)]
