@@ -7,7 +7,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelF
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_mint import MintConfig
+from .custom_generate_mint import generate_docids
 from .docid_search import search_docids
+from .exact_search import exact_search_docids
 from .generation_mint import RetrievalOutput, TextOutput
 from .logits_process_mint import TitleTrieLogitsProcessor
 from .modeling_mint import MintForConditionalGeneration, MintPreTrainedModel
@@ -39,7 +41,9 @@ __all__ = [
     "TitleTrie",
     "TitleTrieLogitsProcessor",
     "TrainingExample",
+    "exact_search_docids",
     "format_prompt",
+    "generate_docids",
     "search_docids",
     "training_examples",
 ]

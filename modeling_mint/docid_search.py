@@ -1,91 +1,158 @@
 """Docid search: beam search over the title trie that prefills each prompt once and never leaves the collection."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import PreTrainedModel
 
+from .docid_decoders import RowDecoder, TreeDecoder, takes_tree_attention
+from .docid_prefixes import ScoredPrefixes, check_prompts
 from .title_trie import TitleTrie
 
 
 @dataclass
 class _Beams:
     """
-    The open beams of all queries, one row each.
+    Open beams, ordered by query, one row each.
 
-    `query` (rows,): the query a beam belongs to; `node` (rows,): where it stands in the trie; `score` (rows,): sum of
-    its log-probabilities; `log_probs` (rows, vocab): of its next token.
+    `query` (n,); `prefix` (n,): number in [`ScoredPrefixes`], or -1 if not expanded yet; `parent` (n,): number of the
+    prefix before the last token; `node` (n,): of the trie; `score` (n,): sum of log-probabilities; `tokens` (n,
+    max_depth): path so far.
     """
 
     query: torch.LongTensor
+    prefix: torch.LongTensor
+    parent: torch.LongTensor
     node: torch.LongTensor
     score: torch.FloatTensor
-    log_probs: torch.FloatTensor
+    tokens: torch.LongTensor
+
+    def __getitem__(self, rows) -> "_Beams":
+        return _Beams(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @staticmethod
+    def join(parts: list["_Beams"]) -> "_Beams":
+        """All of them in one, ordered by query."""
+        joined = _Beams(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(_Beams)))
+        return joined[joined.query.argsort(stable=True)]
 
 
-class _Decoder:
-    """Prefills the prompts, then advances any selection of rows by one token, for either kind of backbone."""
+class DocidBeamSearch:
+    """
+    Beam search over the trie by the rules of `generate` with `early_stopping="never"` (MINT, SIGIR 2025: docids are
+    generated): of all continuations of a query's beams, finished ones among the best `num_beams` are kept, and the
+    best `num_beams` that are not finished go on. A beam that can no longer enter the wanted docids is dropped; nothing
+    that could enter them ranks behind it, so this changes no result.
 
-    def __init__(self, model: PreTrainedModel, input_ids: torch.LongTensor, attention_mask: torch.LongTensor):
-        self.model = model
-        self.attention_mask = attention_mask
-        if model.config.is_encoder_decoder:
-            self.encoder_states = model.get_encoder()(
-                input_ids=input_ids, attention_mask=attention_mask
-            ).last_hidden_state
-            self.cache = EncoderDecoderCache(
-                DynamicCache(config=model.config.get_text_config(decoder=True)), DynamicCache()
-            )
-            start = model.generation_config.decoder_start_token_id
-            logits = self._forward(input_ids.new_full((len(input_ids), 1), start))
-        else:
-            self.cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-            positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-            logits = model(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits
-        self.log_probs = logits[:, -1].float().log_softmax(-1)
+    Args:
+        prefixes ([`ScoredPrefixes`]):
+            The empty prefix of each query.
+        num_beams, num_docids, length_penalty:
+            As for [`search_docids`].
 
-    def advance(self, rows: torch.LongTensor, tokens: torch.LongTensor) -> torch.FloatTensor:
-        """Keeps `rows` (a row may come several times), appends `tokens`; returns next log-probabilities (n, vocab)."""
-        self.attention_mask = self.attention_mask[rows]
-        self.cache.batch_select_indices(rows)
-        if self.model.config.is_encoder_decoder:
-            self.encoder_states = self.encoder_states[rows]
-            return self._forward(tokens[:, None])[:, -1].float().log_softmax(-1)
-        self.attention_mask = torch.cat([self.attention_mask, self.attention_mask.new_ones(len(rows), 1)], dim=1)
-        logits = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=self.attention_mask,
-            position_ids=self.attention_mask.sum(1, keepdim=True) - 1,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits
-        return logits[:, -1].float().log_softmax(-1)
+    Attributes:
+        leaf, score (tensors of shape `(batch_size, num_docids)`): best finished docids, best first; -1 and `-inf`
+            where there is none.
+        tokens (`torch.LongTensor` of shape `(batch_size, num_docids, max_depth)`): their tokens.
+    """
 
-    def _forward(self, decoder_input_ids: torch.LongTensor) -> torch.FloatTensor:
-        return self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=self.encoder_states),
-            attention_mask=self.attention_mask,
-            decoder_input_ids=decoder_input_ids,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits
+    def __init__(self, prefixes: ScoredPrefixes, num_beams: int, num_docids: int, length_penalty: float = 0.0):
+        self.prefixes, self.trie = prefixes, prefixes.trie
+        self.num_beams, self.length_penalty = num_beams, length_penalty
+        roots = torch.arange(len(prefixes.handle), device=self.trie.device)
+        shape = (len(roots), num_docids)
+        self.leaf = torch.full(shape, -1, device=roots.device)
+        self.score = torch.full(shape, float("-inf"), device=roots.device)
+        self.tokens = torch.zeros(*shape, self.trie.max_depth, dtype=torch.long, device=roots.device)
+        # Tokens that the beams of each query have: queries go on at their own pace.
+        self.length = torch.zeros_like(roots)
+
+        ready = _Beams(
+            query=roots,
+            prefix=roots,
+            parent=roots,
+            node=torch.zeros_like(roots),
+            score=torch.zeros(len(roots), device=roots.device),
+            tokens=roots.new_zeros(len(roots), self.trie.max_depth),
+        )
+        while len(ready.query):
+            waiting = []
+            while len(ready.query):
+                kept = self._compete(ready)
+                # A query whose beams are all expanded already, on forced continuations, goes on at once.
+                waits = torch.isin(kept.query, kept.query[kept.prefix < 0])
+                waiting.append(kept[waits])
+                ready = kept[~waits]
+            ready = _Beams.join(waiting)
+            new = ready.prefix < 0
+            if new.any():
+                ready.prefix[new], _ = prefixes.expand(
+                    ready.parent[new], _last(ready, self.length)[new], ready.node[new]
+                )
+
+    def _compete(self, beams: _Beams) -> _Beams:
+        """One step of the beams of some queries: keeps finished docids and returns the beams that go on."""
+        index, token, node, log_prob, prefix = self.prefixes.children(beams.prefix)
+        score = beams.score[index] + log_prob
+        queries, group = beams.query[index].unique_consecutive(return_inverse=True)
+        first = torch.searchsorted(group, torch.arange(len(queries), device=group.device))
+        place = torch.arange(len(group), device=group.device) - first[group]
+        table = torch.full((len(queries), int(place.max()) + 1), float("-inf"), device=score.device)
+        table[group, place] = score
+        # Each beam has one finished continuation at most, so the best unfinished ones are among twice as many.
+        score, place = table.topk(min(2 * self.num_beams, table.shape[1]))
+        real = score > float("-inf")
+        child = torch.where(real, first[:, None] + place, 0)
+
+        self.length[queries] += 1
+        length = self.length[queries, None]
+        tokens = beams.tokens[index[child]].scatter(
+            2, (length[:, :, None] - 1).expand(*child.shape, 1), token[child][:, :, None]
+        )
+        finished = real & self.trie.is_leaf(node[child].flatten()).view_as(child)
+        final = score / length**self.length_penalty
+        self._keep_best(
+            queries,
+            final.masked_fill(~finished, float("-inf"))[:, : self.num_beams],
+            node[child][:, : self.num_beams],
+            tokens[:, : self.num_beams],
+        )
+
+        # The best that can become of a beam: no further loss, and the length that is kindest to it.
+        kindest = self.trie.max_depth if self.length_penalty > 0 else length + 1
+        open_ = real & ~finished & (score / kindest**self.length_penalty > self.score[queries, -1:])
+        open_ &= (real & ~finished).cumsum(1) <= self.num_beams
+        row, column = open_.nonzero(as_tuple=True)
+        child = child[row, column]
+        return _Beams(
+            query=queries[row],
+            prefix=prefix[child],
+            parent=beams.prefix[index[child]],
+            node=node[child],
+            score=score[row, column],
+            tokens=tokens[row, column],
+        )
+
+    def _keep_best(self, queries, score, leaf, tokens) -> None:
+        """Merges newly finished docids (queries, n) into the best ones."""
+        merged = torch.cat([self.score[queries], score], 1)
+        best, place = merged.topk(self.score.shape[1])
+        self.score[queries] = best
+        self.leaf[queries] = torch.cat([self.leaf[queries], leaf], 1).gather(1, place)
+        tokens = torch.cat([self.tokens[queries], tokens], 1)
+        self.tokens[queries] = tokens.gather(1, place[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+    def found(self) -> list[list[tuple[int, float]]]:
+        """Per query (leaf, score), best first."""
+        return [
+            [(leaf, score) for leaf, score in zip(leaves, scores, strict=True) if score > float("-inf")]
+            for leaves, scores in zip(self.leaf.tolist(), self.score.tolist(), strict=True)
+        ]
 
 
-def _rank_in_query(query: torch.LongTensor, score: torch.FloatTensor) -> tuple[torch.LongTensor, torch.LongTensor]:
-    """Order that sorts by query, then by falling score, and each entry's rank (0 = best) within its query."""
-    order = score.argsort(descending=True, stable=True)
-    order = order[query[order].argsort(stable=True)]
-    grouped = query[order]
-    first = torch.searchsorted(grouped, grouped)
-    return order, torch.arange(len(order), device=order.device) - first
+def _last(beams: _Beams, length: torch.LongTensor) -> torch.LongTensor:
+    """Last token of each beam."""
+    return beams.tokens.gather(1, length[beams.query, None] - 1)[:, 0]
 
 
 @torch.no_grad()
@@ -98,16 +165,19 @@ def search_docids(
     num_beams: int = 10,
     num_docids: int = 10,
     scoring: str = "vocabulary",
+    length_penalty: float = 0.0,
 ) -> list[list[tuple[int, float]]]:
     """
     The best docids of each prompt by beam search under the trie (MINT, SIGIR 2025: docids are generated).
 
-    A docid's score is the plain sum of its tokens' log-probabilities, end token included: no length penalty. Such sums
-    only fall along a path, so a query is finished as soon as its best open beam is worse than its last wanted docid.
+    A docid's score is the sum of its tokens' log-probabilities, end token included, divided by their number to the
+    power of `length_penalty`. Docids and scores are those of `generate` with [`TitleTrieLogitsProcessor`],
+    `early_stopping="never"`, `max_new_tokens=trie.max_depth` and the same beams and penalty, less the rows that
+    `generate` fills up with where beams outnumber titles.
 
     Args:
-        model ([`MintForConditionalGeneration`]):
-            Model of either kind of backbone.
+        model (`PreTrainedModel`):
+            Model of either kind, such as [`MintForConditionalGeneration`].
         trie ([`TitleTrie`]):
             Titles that may come out.
         input_ids (`torch.LongTensor` of shape `(batch_size, length)`):
@@ -117,78 +187,27 @@ def search_docids(
         num_beams (`int`, *optional*, defaults to 10):
             Open beams per query.
         num_docids (`int`, *optional*, defaults to 10):
-            Docids wanted per query.
+            Docids wanted per query, at most `num_beams`.
         scoring (`str`, *optional*, defaults to `"vocabulary"`):
             `"vocabulary"`: log-probabilities over the whole vocabulary; `"trie"`: renormalised over the tokens that
             the trie allows.
+        length_penalty (`float`, *optional*, defaults to 0.0):
+            Above 0 favours long titles, below 0 short ones; 0 compares plain sums.
 
     Returns:
         `list[list[tuple[int, float]]]`: per query (leaf, score), best first; fewer than `num_docids` where the beams
         reached fewer (always when the trie holds fewer).
 
     Raises:
-        ValueError: if `scoring` is unknown, or prompts of a decoder-only backbone are padded on the right.
+        ValueError: if `scoring` is unknown, `num_docids` is not between 1 and `num_beams`, or prompts of a
+            decoder-only backbone are padded on the right.
     """
-    if scoring not in ("vocabulary", "trie"):
-        raise ValueError(f"`scoring` is {scoring!r}; it must be 'vocabulary' or 'trie'.")
-    if not model.config.is_encoder_decoder and not attention_mask[:, -1].all():
-        raise ValueError(
-            "A decoder-only backbone needs its prompts padded on the left: the docid follows the last column."
-        )
-    device = input_ids.device
-    trie = trie.to(device)
-    batch_size = len(input_ids)
-    decoder = _Decoder(model, input_ids, attention_mask)
-    beams = _Beams(
-        query=torch.arange(batch_size, device=device),
-        node=torch.zeros(batch_size, dtype=torch.long, device=device),
-        score=torch.zeros(batch_size, device=device),
-        log_probs=decoder.log_probs,
-    )
-    # The best finished docids so far, per query; empty places have the score -inf.
-    best_score = torch.full((batch_size, num_docids), float("-inf"), device=device)
-    best_leaf = torch.full((batch_size, num_docids), -1, device=device)
-
-    while len(beams.query):
-        row, token, child = trie.children(beams.node)
-        step_score = beams.log_probs[row, token]
-        if scoring == "trie":
-            total = torch.full((len(beams.query),), float("-inf"), device=device)
-            total = total.scatter_reduce(0, row, step_score, "amax")
-            total = total + torch.zeros_like(total).index_add(0, row, (step_score - total[row]).exp()).log()
-            step_score = step_score - total[row]
-        score = beams.score[row] + step_score
-        query = beams.query[row]
-
-        finished = trie.is_leaf(child)
-        _keep_best(best_score, best_leaf, query[finished], score[finished], child[finished])
-
-        # Open beams go on while they could still enter the wanted docids of their query.
-        open_ = (~finished & (score > best_score[query, -1])).nonzero()[:, 0]
-        order, rank = _rank_in_query(query[open_], score[open_])
-        kept = open_[order[rank < num_beams]]
-        if not len(kept):
-            break
-        log_probs = decoder.advance(row[kept], token[kept])
-        beams = _Beams(query=query[kept], node=child[kept], score=score[kept], log_probs=log_probs)
-
-    return [
-        [(leaf, score) for leaf, score in zip(leaves, scores, strict=True) if leaf >= 0]
-        for leaves, scores in zip(best_leaf.tolist(), best_score.tolist(), strict=True)
-    ]
+    check_prompts(model, attention_mask, scoring)
+    if not 1 <= num_docids <= num_beams:
+        raise ValueError(f"`num_docids` is {num_docids}; it must be between 1 and `num_beams` ({num_beams}).")
+    decoder = (TreeDecoder if takes_tree_attention(model) else RowDecoder)(model, input_ids, attention_mask)
+    prefixes = ScoredPrefixes(decoder, trie.to(input_ids.device), scoring)
+    return DocidBeamSearch(prefixes, num_beams, num_docids, length_penalty).found()
 
 
-def _keep_best(best_score, best_leaf, query, score, leaf) -> None:
-    """Merges newly finished docids (n,) into the best ones (batch_size, num_docids), in place."""
-    order, rank = _rank_in_query(query, score)
-    order, rank = order[rank < best_score.shape[1]], rank[rank < best_score.shape[1]]
-    new_score = torch.full_like(best_score, float("-inf"))
-    new_leaf = torch.full_like(best_leaf, -1)
-    new_score[query[order], rank] = score[order]
-    new_leaf[query[order], rank] = leaf[order]
-    merged_score, place = torch.cat([best_score, new_score], dim=1).topk(best_score.shape[1], dim=1)
-    best_leaf.copy_(torch.cat([best_leaf, new_leaf], dim=1).gather(1, place))
-    best_score.copy_(merged_score)
-
-
-__all__ = ["search_docids"]
+__all__ = ["DocidBeamSearch", "search_docids"]

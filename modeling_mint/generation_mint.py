@@ -6,7 +6,11 @@ import torch
 from tqdm.auto import tqdm
 
 from .docid_search import search_docids
+from .exact_search import exact_search_docids
 from .tasks_mint import format_prompt
+from .title_trie import TitleTrie
+
+SEARCHES = ("beam", "exact")
 
 
 @dataclass
@@ -16,14 +20,17 @@ class RetrievalOutput:
 
     Attributes:
         docids (`list[list[str]]`): titles, as the collection has them.
-        scores (`list[list[float]]`): sums of log-probabilities of the docids.
+        scores (`list[list[float]]`): scores of the docids, see [`search_docids`].
         rows (`list[list[int]]`): rows of the documents in the collection. Documents that share a docid follow each
             other with equal scores.
+        complete (`list[bool]`, *optional*): with `search="exact"`, whether the documents are proven to be the best;
+            `None` with beam search, which proves nothing.
     """
 
     docids: list[list[str]]
     scores: list[list[float]]
     rows: list[list[int]]
+    complete: list[bool] | None = None
 
 
 @dataclass
@@ -51,7 +58,11 @@ class MintGenerationMixin:
         *,
         answers: list[str] | None = None,
         num_beams: int | None = None,
+        search: str = "beam",
         scoring: str = "vocabulary",
+        length_penalty: float = 0.0,
+        trie: TitleTrie | None = None,
+        budget: int = 500,
         batch_size: int = 16,
         show_progress: bool = False,
     ) -> RetrievalOutput:
@@ -68,17 +79,44 @@ class MintGenerationMixin:
             answers (`list[str]`, *optional*):
                 GAR only: answers that guide the retrieval. Defaults to the model's own (it never sees a gold answer).
             num_beams (`int`, *optional*):
-                Beams per query. Defaults to `max(k, 10)`.
+                Beams per query, at least `k`. Defaults to `max(k, 10)`.
+            search (`str`, *optional*, defaults to `"beam"`):
+                `"beam"`: see [`search_docids`]; `"exact"`: the provably best documents, see [`exact_search_docids`].
             scoring (`str`, *optional*, defaults to `"vocabulary"`):
                 See [`search_docids`].
+            length_penalty (`float`, *optional*, defaults to 0.0):
+                See [`search_docids`]; not with `search="exact"`.
+            trie ([`TitleTrie`], *optional*):
+                Part of the processor's trie to search in, such as the documents of a topic (`processor.trie.subset`).
+                Defaults to all of it.
+            budget (`int`, *optional*, defaults to 500):
+                See [`exact_search_docids`].
             batch_size (`int`, *optional*, defaults to 16):
-                Queries searched at a time.
+                Queries searched at a time, those of like length together; memory grows with it, not with the number
+                of queries.
             show_progress (`bool`, *optional*, defaults to `False`):
                 Show a progress bar.
 
         Returns:
             [`RetrievalOutput`]
+
+        Raises:
+            ValueError: if `k`, `num_beams`, `search` or `scoring` is out of range, a length penalty is asked of an
+                exact search, or `trie` is of another collection.
         """
+        if search not in SEARCHES:
+            raise ValueError(f"`search` is {search!r}; it must be one of {SEARCHES}.")
+        if search == "exact" and length_penalty:
+            raise ValueError("An exact search compares plain sums: leave `length_penalty` at 0.0, or search by beams.")
+        num_beams = max(k, 10) if num_beams is None else num_beams
+        if not 1 <= k <= num_beams:
+            raise ValueError(f"`k` is {k}; it must be between 1 and `num_beams` ({num_beams}).")
+        trie = processor.trie if trie is None else trie
+        if trie.num_rows != processor.trie.num_rows:
+            raise ValueError(
+                f"`trie` is over a collection of {trie.num_rows} documents and the processor's has "
+                f"{processor.trie.num_rows}; take a part of the processor's with `processor.trie.subset(rows)`."
+            )
         if self.config.role == "gar":
             if answers is None:
                 answers = self.answer(queries, processor, batch_size=batch_size).texts
@@ -89,20 +127,23 @@ class MintGenerationMixin:
         else:
             prompts = [format_prompt("query_to_docid", query=query) for query in queries]
 
+        trie = trie.to(self.device)
         output = RetrievalOutput([[]] * len(queries), [[]] * len(queries), [[]] * len(queries))
+        if search == "exact":
+            output.complete = [False] * len(queries)
         for batch in _batches(prompts, batch_size, show_progress, "Retrieving"):
             inputs = processor([prompts[i] for i in batch]).to(self.device)
-            found = search_docids(
-                self,
-                processor.trie,
-                inputs["input_ids"],
-                inputs["attention_mask"],
-                num_beams=num_beams or max(k, 10),
-                num_docids=k,
-                scoring=scoring,
-            )
+            prompt = (self, trie, inputs["input_ids"], inputs["attention_mask"])
+            if search == "exact":
+                found, complete, _ = exact_search_docids(*prompt, num_docids=k, scoring=scoring, budget=budget)
+                for i, proven in zip(batch, complete, strict=True):
+                    output.complete[i] = proven
+            else:
+                found = search_docids(
+                    *prompt, num_beams=num_beams, num_docids=k, scoring=scoring, length_penalty=length_penalty
+                )
             for i, leaves in zip(batch, found, strict=True):
-                ranked = [(row, score) for leaf, score in leaves for row in processor.trie.rows(leaf)][:k]
+                ranked = [(row, score) for leaf, score in leaves for row in trie.rows(leaf)][:k]
                 output.rows[i] = [row for row, _ in ranked]
                 output.scores[i] = [score for _, score in ranked]
                 output.docids[i] = processor.collection[output.rows[i]]["title"]

@@ -70,19 +70,23 @@ def test_the_best_few_are_the_oracles_best_few(kind, num_docids, models, process
 
 
 def naive_beam_search(paths, log_probs, num_beams):
-    """(row, score) of all titles that a beam search by the book finishes; `log_probs` as `teacher_forced` gives."""
+    """
+    (row, score) of all titles that a beam search by the book finishes: of all continuations of a step, finished ones
+    count among the best `num_beams`, and the best `num_beams` unfinished ones go on. `log_probs` as `teacher_forced`
+    gives.
+    """
     totals = log_probs.cumsum(1).tolist()
-    finished, beams = [], {()}
+    finished, beams = {}, {()}
     for length in range(1, max(map(len, paths)) + 1):
-        open_ = {}
-        for row, path in enumerate(paths):
-            if len(path) >= length and tuple(path[: length - 1]) in beams:
-                if len(path) == length:
-                    finished.append((row, totals[row][length - 1]))
-                else:
-                    open_[tuple(path[:length])] = totals[row][length - 1]
-        beams = set(sorted(open_, key=open_.get, reverse=True)[:num_beams])
-    return sorted(finished, key=lambda found: -found[1])
+        candidates = {
+            tuple(path[:length]): (totals[row][length - 1], row if len(path) == length else None)
+            for row, path in enumerate(paths)
+            if len(path) >= length and tuple(path[: length - 1]) in beams
+        }
+        ranked = sorted(candidates, key=candidates.get, reverse=True)
+        finished |= {row: score for score, row in map(candidates.get, ranked[:num_beams]) if row is not None}
+        beams = set([prefix for prefix in ranked if candidates[prefix][1] is None][:num_beams])
+    return sorted(finished.items(), key=lambda found: -found[1])
 
 
 @pytest.mark.parametrize("num_beams", [1, 2, 4, 10])
@@ -92,10 +96,16 @@ def test_with_few_beams_it_finds_what_a_naive_beam_search_finds(kind, num_beams,
     naive = [
         naive_beam_search(paths, teacher_forced(model, processor, prompt, paths), num_beams) for prompt in PROMPTS
     ]
-    for num_docids in (1, 3, len(TITLES)):
+    for num_docids in {1, min(3, num_beams), num_beams}:
         found = search(model, processor, num_beams=num_beams, num_docids=num_docids)
         assert_same_ranking(found, [ranked[:num_docids] for ranked in naive])
-        assert all(found) and all(len({row for row, _ in ranked}) == len(ranked) for ranked in found)
+        assert all(len({row for row, _ in ranked}) == len(ranked) for ranked in found)
+
+
+@pytest.mark.parametrize("num_docids", [0, 5])
+def test_docids_wanted_beyond_the_beams_are_refused(num_docids, models, processors):
+    with pytest.raises(ValueError, match=f"`num_docids` is {num_docids}; it must be between 1 and `num_beams`"):
+        search(models["llama", "rag"], processors["llama"], num_beams=4, num_docids=num_docids)
 
 
 def test_scores_renormalised_over_the_trie_are_a_distribution_over_the_titles(kind, models, processors):
@@ -139,7 +149,7 @@ def test_unknown_scoring_is_refused(models, processors):
 
 
 def test_more_docids_wanted_than_titles_gives_every_title_once(kind, models, processors):
-    found = search(models[kind, "rag"], processors[kind], num_beams=50, num_docids=3 * len(TITLES))
+    found = search(models[kind, "rag"], processors[kind], num_beams=3 * len(TITLES), num_docids=3 * len(TITLES))
     assert [sorted(row for row, _ in ranked) for ranked in found] == [list(range(len(TITLES)))] * len(PROMPTS)
 
 

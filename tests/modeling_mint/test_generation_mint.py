@@ -5,7 +5,8 @@ import torch
 from datasets import Dataset
 from transformers import set_seed
 
-from modeling_mint import MintProcessor, format_prompt, search_docids
+from modeling_mint import MintProcessor, TitleTrie, format_prompt, search_docids
+from modeling_mint.tokenization_mint import encode_targets
 from tests.tiny import TITLES
 
 QUESTIONS = ["moon", "Who designed the Eiffel Tower in Paris, and in which year?", "DNA?"]
@@ -89,6 +90,46 @@ def test_equal_titles_come_out_as_all_their_rows_with_one_score(kind, models, ba
         assert len(set(scores[first : first + 3])) == 1 and scores == sorted(scores, reverse=True)
     for k in range(1, 5):
         assert models[kind, "rag"].retrieve(QUESTIONS, processor, k=k).rows == [rows[:k] for rows in output.rows]
+
+
+def test_exact_search_says_what_it_has_proven_and_beam_search_claims_nothing(kind, models, processors):
+    model, processor = models[kind, "rag"], processors[kind]
+    exact = model.retrieve(QUESTIONS, processor, k=3, search="exact")
+    whole = model.retrieve(QUESTIONS, processor, k=3, num_beams=len(TITLES))
+    assert exact.rows == whole.rows and exact.complete == [True] * 3 and whole.complete is None
+    assert model.retrieve(QUESTIONS, processor, k=3, search="exact", budget=1).complete == [False] * 3
+
+
+def test_length_penalty_divides_scores_by_a_power_of_the_length(kind, models, processors):
+    model, processor = models[kind, "rag"], processors[kind]
+    plain, halved = (model.retrieve(QUESTIONS, processor, k=len(TITLES), length_penalty=power) for power in (0.0, 1.0))
+    lengths = [len(path) for path in encode_targets(processor.tokenizer, TITLES)]
+    for rows, scores, other_rows, other_scores in zip(
+        plain.rows, plain.scores, halved.rows, halved.scores, strict=True
+    ):
+        expected = {row: score / lengths[row] for row, score in zip(rows, scores, strict=True)}
+        assert dict(zip(other_rows, other_scores, strict=True)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"search": "best"}, "`search` is 'best'; it must be one of"),
+        ({"search": "exact", "length_penalty": 1.0}, "An exact search compares plain sums"),
+        ({"k": 0}, "`k` is 0; it must be between 1 and `num_beams`"),
+        ({"k": 5, "num_beams": 4}, "`k` is 5; it must be between 1 and `num_beams`"),
+        ({"search": "exact", "budget": 0}, "`budget` is 0; it must be at least 1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message, models, processors):
+    with pytest.raises(ValueError, match=message):
+        models["llama", "rag"].retrieve(QUESTIONS, processors["llama"], **arguments)
+
+
+def test_trie_of_another_collection_is_refused(models, processors):
+    other = TitleTrie.from_titles(["Paris", "Moon"], processors["llama"].tokenizer)
+    with pytest.raises(ValueError, match="`trie` is over a collection of 2 documents"):
+        models["llama", "rag"].retrieve(QUESTIONS, processors["llama"], trie=other)
 
 
 def test_gar_retrieves_with_its_own_answers_unless_it_is_given_some(kind, models, processors):
