@@ -13,6 +13,8 @@ from pathlib import Path
 import datasets
 from tqdm.auto import tqdm
 
+from modeling_mint.processing_mint import page_titles
+
 from .bm25 import related_rows
 from .features import SAMPLE_FEATURES, new_sample
 from .filters import answer_failure, query_failure
@@ -108,10 +110,13 @@ class AuxiliaryBuilder(datasets.GeneratorBasedBuilder):
             num_documents = min(config.num_documents, len(collection))
             rows = random.Random(config.seed).sample(range(len(collection)), num_documents)
         documents = collection.select(rows)
+        columns = (documents["title"], documents["text"], page_titles(documents))
         requests = [
             (i, passage)
-            for i, (title, text) in enumerate(zip(documents["title"], documents["text"], strict=True))
-            for passage in split_passages(title, text, config.passage_chars)[: config.queries_per_document]
+            for i, (title, text, page) in enumerate(zip(*columns, strict=True))
+            for passage in split_passages(title, text, config.passage_chars, title == page)[
+                : config.queries_per_document
+            ]
         ]
         llm_options = {} if config.llm.startswith(("http://", "https://")) else {"batch_size": config.batch_size}
         llm = load_llm(config.llm, **llm_options)
@@ -155,7 +160,7 @@ class AuxiliaryBuilder(datasets.GeneratorBasedBuilder):
             )
 
 
-def split_passages(title: str, text: str, max_chars: int) -> list[str]:
+def split_passages(title: str, text: str, max_chars: int, opens_page: bool = True) -> list[str]:
     """
     Cuts a text into consecutive passages that end where a sentence ends. A sentence that is longer than a passage
     is cut at its last space that fits.
@@ -168,6 +173,9 @@ def split_passages(title: str, text: str, max_chars: int) -> list[str]:
             Text of the document.
         max_chars (`int`):
             Longest passage, in characters, the title not counted.
+        opens_page (`bool`, *optional*, defaults to `True`):
+            Whether the text is the beginning of a page, which says itself what it is about. A later section does not:
+            its first passage has the title in front of it, too.
 
     Returns:
         `list[str]`: the passages, whitespace in them collapsed, so that no reply format can hide in a document.
@@ -181,7 +189,8 @@ def split_passages(title: str, text: str, max_chars: int) -> list[str]:
             end = sentence_ends[-1] if sentence_ends else text.rfind(" ", 0, max_chars + 1)
             if end <= 0:
                 end = max_chars
-        passages.append(text[:end] if not passages else f"{title}: {text[:end]}")
+        says_its_subject = opens_page and not passages
+        passages.append(text[:end] if says_its_subject else f"{title}: {text[:end]}")
         text = text[end:].lstrip()
     return passages
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import datasets
 
+from modeling_mint.processing_mint import collection_granularity, page_titles
+
 from .collection import read_json_lines
-from .features import SAMPLE_FEATURES, new_sample, normalize_title
+from .features import SAMPLE_FEATURES, new_sample, normalize_title, section_docid
 from .writing import collection_fingerprint, file_fingerprint, load_collection
 
 logger = logging.getLogger(__name__)
@@ -26,8 +28,8 @@ class BasicConfig(datasets.BuilderConfig):
         task (`str`, *optional*, defaults to `"open_qa"`):
             KILT task of the records.
         on_missing_provenance (`str`, *optional*, defaults to `"error"`):
-            What to do about a provenance title that the collection does not hold: `"error"`, or `"drop"` the
-            evidence set it belongs to, and the record if it has no other.
+            What to do about a provenance title (or section) that the collection does not hold: `"error"`, or `"drop"`
+            the evidence set it belongs to, and the record if it has no other.
     """
 
     collection: str = ""
@@ -58,6 +60,10 @@ class BasicBuilder(datasets.GeneratorBasedBuilder):
     are all titles of all sets, in their order; of several documents under one title the first is meant. Records
     without output, as in KILT's blind test sets, stay, with neither.
 
+    Where the collection's documents are sections, a provenance means the "section" that it names (KILT's
+    "Section::::History.:Middle Ages." or a bare heading), and the page's lead section if it names none (where a page
+    has no lead, the first of its rows).
+
     Example:
 
     ```python
@@ -72,8 +78,15 @@ class BasicBuilder(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(features=SAMPLE_FEATURES)
 
     def _split_generators(self, dl_manager):
-        titles = load_collection(self.config.collection)["title"][:]
-        self._row_of_title = {title: row for row, title in reversed(list(enumerate(titles)))}
+        collection = load_collection(self.config.collection)
+        self._titles = collection["title"][:]
+        self._by_section = collection_granularity(collection) == "section"
+        documents = list(enumerate(zip(page_titles(collection), self._titles, strict=True)))[::-1]
+        self._row_of_section = {(page, title): row for row, (page, title) in documents}
+        # A page's lead section, and the first of its rows where it has none.
+        self._row_of_page = {page: row for row, (page, _) in documents} | {
+            page: row for (page, title), row in self._row_of_section.items() if title == page
+        }
         found = {split for _, _, split in self._records()}
         if not found:
             raise ValueError(f"No record in {self.config.data_files}. Check the data files.")
@@ -113,36 +126,71 @@ class BasicBuilder(datasets.GeneratorBasedBuilder):
             )
         if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
             raise ValueError(f"{place}: 'output' must be a list of objects with 'answer' and 'provenance'.")
-        evidence_sets = [self._titles(place, item) for item in output if item.get("provenance")]
-        provenance = _distinct(titles for titles in evidence_sets if titles is not None)
+        evidence_sets = [self._rows(place, item) for item in output if item.get("provenance")]
+        provenance = _distinct(evidence for evidence in evidence_sets if evidence is not None)
         if evidence_sets and not provenance:
             return None
-        docids = _distinct(title for titles in provenance for title in titles)
+        rows = _distinct(row for evidence in provenance for row in evidence)
         return new_sample(
             id=str(record_id),
             task=self.config.task,
             query=query.strip(),
             answers=_distinct(item["answer"].strip() for item in output if item.get("answer")),
-            docids=docids,
-            rows=[self._row_of_title[title] for title in docids],
-            provenance=provenance,
+            docids=[self._titles[row] for row in rows],
+            rows=rows,
+            provenance=[[self._titles[row] for row in evidence] for evidence in provenance],
             source="labelled",
         )
 
-    def _titles(self, place, item) -> list[str] | None:
-        """Titles of one evidence set, or None if the collection lacks one of them and that is to be dropped."""
+    def _rows(self, place, item) -> list[int] | None:
+        """Rows of one evidence set, or None if the collection lacks one of them and that is to be dropped."""
         if not all(isinstance(page, dict) and isinstance(page.get("title"), str) for page in item["provenance"]):
             raise ValueError(
                 f"{place}: every provenance needs a 'title' as a string. Add it or delete the provenance."
             )
-        titles = _distinct(normalize_title(page["title"]) for page in item["provenance"])
-        missing = [title for title in titles if title not in self._row_of_title]
-        if missing and self.config.on_missing_provenance == "error":
-            raise ValueError(
-                f"{place}: provenance title '{missing[0]}' is not in {self.config.collection}. Mend the "
-                'title, add the document, or pass on_missing_provenance="drop".'
-            )
-        return None if missing else titles
+        rows = []
+        for evidence in item["provenance"]:
+            page, sections = normalize_title(evidence["title"]), []
+            if self._by_section:
+                sections = kilt_section_titles(str(evidence.get("section") or ""))
+            docid = section_docid(page, *sections)
+            row = self._row_of_section.get((page, docid)) if sections else self._row_of_page.get(page)
+            if row is not None:
+                rows.append(row)
+            elif self.config.on_missing_provenance == "drop":
+                return None
+            else:
+                raise ValueError(
+                    f"{place}: provenance title '{docid}' is not in {self.config.collection}. Mend the "
+                    'title, add the document, or pass on_missing_provenance="drop".'
+                )
+        return _distinct(rows)
+
+
+def kilt_section_titles(section: str) -> list[str]:
+    r"""
+    Reads the section of a KILT provenance.
+
+    Args:
+        section (`str`):
+            "Section::::", then the headings from the page down, each with a full stop behind it and colons between
+            them; or a bare heading, taken as it is; or empty.
+
+    Returns:
+        `list[str]`: the headings, none for the lead section (KILT: "Section::::Abstract.").
+
+    Example:
+
+    ```python
+    >>> kilt_section_titles("Section::::History.:Middle Ages.\n")
+    ['History', 'Middle Ages']
+    ```
+    """
+    headings = section.strip()
+    if not headings.startswith("Section::::"):
+        return [headings] if headings else []
+    titles = headings.removeprefix("Section::::").removesuffix(".").split(".:")
+    return [] if titles == ["Abstract"] else titles
 
 
 def _distinct(items) -> list:

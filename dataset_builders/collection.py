@@ -8,7 +8,15 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 
-from .features import COLLECTION_FEATURES, clean_text, normalize_title
+from modeling_mint.configuration_mint import DOCID_GRANULARITIES
+
+from .features import (
+    COLLECTION_FEATURES,
+    SECTION_COLLECTION_FEATURES,
+    clean_text,
+    normalize_title,
+    section_docid,
+)
 from .writing import file_fingerprint
 
 
@@ -81,7 +89,20 @@ def read_documents(path: str | Path) -> Iterator[tuple[str, dict]]:
 class CollectionConfig(datasets.BuilderConfig):
     """
     Configuration of [`CollectionBuilder`]. `data_files` names the raw files; what they hold counts for the cache.
+
+    Args:
+        docid_granularity (`str`, *optional*, defaults to `"title"`):
+            What a row of the collection is: `"title"`, a page; or `"section"`, a section of a page.
     """
+
+    docid_granularity: str = "title"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.docid_granularity not in DOCID_GRANULARITIES:
+            raise ValueError(
+                f"docid_granularity is {self.docid_granularity!r}; it must be one of {', '.join(DOCID_GRANULARITIES)}."
+            )
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
         if self.data_files is None:
@@ -94,6 +115,12 @@ class CollectionBuilder(datasets.GeneratorBasedBuilder):
     """
     Builds the collection from JSONL or Parquet files with "title" and "text" (and optionally "related", a list of
     titles), or from a JSON object of title -> {"extract": text, ...}. All other fields go to `metadata`.
+
+    With `docid_granularity="section"` the field "sections" counts as well: a list of {"title", "text"}, each of which
+    may have "sections" of its own. Every section is a row, under the docid "title, section"; the document's own text,
+    like a section whose title is empty, is its lead section, under the bare title. A document or section that has
+    sections needs no text. A section takes the fields that it does not have, such as "related", from the document.
+    Headings inside a text are text.
 
     Titles are normalised and control characters are dropped. Nothing is left out: a document without a title or
     without text is an error that names its place.
@@ -109,20 +136,70 @@ class CollectionBuilder(datasets.GeneratorBasedBuilder):
     BUILDER_CONFIG_CLASS = CollectionConfig
 
     def _info(self):
-        return datasets.DatasetInfo(features=COLLECTION_FEATURES)
+        by_section = self.config.docid_granularity == "section"
+        return datasets.DatasetInfo(features=SECTION_COLLECTION_FEATURES if by_section else COLLECTION_FEATURES)
 
     def _split_generators(self, dl_manager):
         paths = [path for paths in self.config.data_files.values() for path in paths]
         return [datasets.SplitGenerator(name="train", gen_kwargs={"paths": paths})]
 
     def _generate_examples(self, paths):
+        to_rows = _to_sections if self.config.docid_granularity == "section" else _to_documents
         row = 0
         for path in paths:
-            for place, document in read_documents(path):
-                yield row, _to_document(place, document)
-                row += 1
+            for place, fields in read_documents(path):
+                for document in to_rows(place, fields):
+                    yield row, document
+                    row += 1
         if row == 0:
             raise ValueError(f"The collection is empty: no document in {', '.join(paths)}. Check the data files.")
+
+
+def docids_of_several_pages(collection: datasets.Dataset) -> list[str]:
+    """
+    Finds the docids that sections of different pages share: those of page "Paris, Texas" and of section "Texas" of
+    page "Paris". They stay rows of their own; a model that writes the docid gets them all.
+
+    Args:
+        collection ([`~datasets.Dataset`]):
+            Sections with the columns of [`~dataset_builders.features.SECTION_COLLECTION_FEATURES`].
+
+    Returns:
+        `list[str]`: the docids, in alphabetical order.
+    """
+    table = collection.select_columns(["title", "page"]).with_format("arrow")[:]
+    pages = table.group_by("title").aggregate([("page", "count_distinct")]).to_pydict()
+    return sorted(
+        title for title, count in zip(pages["title"], pages["page_count_distinct"], strict=True) if count > 1
+    )
+
+
+def _to_documents(place: str, fields: dict) -> Iterator[dict]:
+    yield _to_document(place, fields)
+
+
+def _to_sections(place: str, fields: dict) -> Iterator[dict]:
+    page = normalize_title(_string_field(place, fields, "title"))
+    for section_place, section in _sections(place, fields):
+        yield _to_document(section_place, section) | {"page": page}
+
+
+def _sections(place: str, fields: dict) -> Iterator[tuple[str, dict]]:
+    """What has a text in a document, or in a section of one, itself first: place and fields, its docid as title."""
+    sections = fields.get("sections") or []
+    if not isinstance(sections, list) or not all(
+        isinstance(section, dict) and all(isinstance(section.get(name), str) for name in ("title", "text"))
+        for section in sections
+    ):
+        raise ValueError(
+            f"{place}: 'sections' must be a list of objects with 'title' and 'text' as strings. Mend or delete it."
+        )
+    own = {name: value for name, value in fields.items() if name != "sections"}
+    if not sections or str(own.get("text") or "").strip():
+        yield place, own
+    for section in sections:
+        docid = section_docid(own["title"], section["title"])
+        yield from _sections(f"{place}, section '{docid}'", own | section | {"title": docid})
 
 
 def _to_document(place: str, fields: dict) -> dict:

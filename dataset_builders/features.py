@@ -64,6 +64,15 @@ COLLECTION_FEATURES = Features(
 )
 """Schema of the collection. A document is known by its row in it."""
 
+SECTION_COLLECTION_FEATURES = Features(
+    {
+        **COLLECTION_FEATURES,
+        # Normalised title of the page that the section belongs to; `title` is its docid, see [`section_docid`].
+        "page": Value("string"),
+    }
+)
+"""Schema of a collection whose documents are sections of pages (`docid_granularity="section"`)."""
+
 
 def normalize_title(title: str) -> str:
     r"""
@@ -86,6 +95,31 @@ def normalize_title(title: str) -> str:
     """
     words = unicodedata.normalize("NFC", title).replace("_", " ").split()
     return " ".join(filter(None, map(clean_text, words)))
+
+
+def section_docid(page: str, *sections: str) -> str:
+    """
+    Makes the docid of a section, in CorpusLM's form "title, section" (`mint.md`, Sections). It is made here and read
+    nowhere: titles hold commas of their own, so the collection names each section's page in a column.
+
+    Args:
+        page (`str`):
+            Title of the page, as the source spells it.
+        *sections (`str`):
+            Titles of the section and of those it lies in, the outermost first; none, or an empty one, for the lead
+            section.
+
+    Returns:
+        `str`: the normalised docid.
+
+    Example:
+
+    ```python
+    >>> section_docid("Paris", "History", "Middle_Ages"), section_docid("Paris")
+    ('Paris, History, Middle Ages', 'Paris')
+    ```
+    """
+    return ", ".join(filter(None, map(normalize_title, (page, *sections))))
 
 
 def clean_text(text: str) -> str:

@@ -137,10 +137,11 @@ def collection_fingerprint(collection: Dataset) -> str:
             The collection.
 
     Returns:
-        `str`: hexadecimal SHA-256 of titles, texts and related titles, in order.
+        `str`: hexadecimal SHA-256 of titles, texts, related titles and, of sections, their pages, in order.
     """
     digest = hashlib.sha256()
-    for batch in collection.select_columns(["title", "text", "related"]).iter(batch_size=1000):
+    hashed = [name for name in ("title", "text", "related", "page") if name in collection.column_names]
+    for batch in collection.select_columns(hashed).iter(batch_size=1000):
         digest.update(json.dumps(batch).encode())
     return digest.hexdigest()
 

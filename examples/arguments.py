@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from trl import TrlParser
 
 from modeling_mint import STRATEGIES
+from modeling_mint.configuration_mint import DOCID_GRANULARITIES
 from trainers.co_trainer import CoTrainingArguments
 from trainers.confidence import ConfidenceArguments
 
@@ -20,6 +21,10 @@ class RunArguments:
             goes on where it was when it is started again with the same folder and settings.
         collection (`str`, *optional*): the documents: JSONL or Parquet with title and text, a folder or Hub id of a
             dataset; or `vital-articles` (the demo's).
+        docid_granularity (`str`, *optional*, defaults to `"title"`): what is retrieved: `"title"`, pages; or
+            `"section"`, their sections, for documents that come with "sections".
+        leaf_order (`bool`, *optional*, defaults to `True`): store documents read from a file in the order of the title
+            trie's leaves, so that the trie needs no map from leaves to rows; a written collection keeps its order.
         labelled (`str`, *optional*): labelled questions: KILT JSONL, or a folder or Hub id of a dataset with the
             splits train, validation and test.
         backbone (`str`, *optional*, defaults to `"smollm2-135m-instruct"`): folder or Hub id of a Seq2SeqLM or
@@ -46,6 +51,13 @@ class RunArguments:
     collection: str = field(
         default="", metadata={"help": "Documents: JSONL, Parquet, folder, Hub id, vital-articles."}
     )
+    docid_granularity: str = field(
+        default="title",
+        metadata={"help": "What is retrieved: pages or their sections.", "choices": ["title", "section"]},
+    )
+    leaf_order: bool = field(
+        default=True, metadata={"help": "Store documents read from a file in the order of the trie's leaves."}
+    )
     labelled: str = field(default="", metadata={"help": "Labelled questions: KILT JSONL, folder or Hub id."})
     backbone: str = field(default="smollm2-135m-instruct", metadata={"help": "Backbone: folder or Hub id."})
     llm: str = field(default="", metadata={"help": "External LLM: folder, Hub id or URL (default: the backbone)."})
@@ -71,8 +83,12 @@ class RunArguments:
     def __post_init__(self):
         self.llm = self.llm or self.backbone
         # argparse checks choices on the command line only, not in the file that --config names.
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy is {self.strategy!r}; it must be one of {', '.join(STRATEGIES)}.")
+        for name, allowed in (("strategy", STRATEGIES), ("docid_granularity", DOCID_GRANULARITIES)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+        if self.num_beams < 5:
+            raise ValueError(f"num_beams is {self.num_beams}; a search for 5 documents takes at least 5 beams.")
 
 
 @dataclass

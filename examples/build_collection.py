@@ -3,6 +3,7 @@
 python examples/build_collection.py --output_dir outputs/mine --collection documents.jsonl --labelled questions.jsonl
 """
 
+import logging
 import random
 import re
 from pathlib import Path
@@ -11,12 +12,15 @@ from arguments import Settings, parse_settings
 from assets import smollm2_folder, vital_articles
 from datasets import DatasetDict, get_dataset_config_names, load_dataset
 from run_folder import RunFolder, plain_errors, set_up_logging
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 
 from dataset_builders.basic import BasicBuilder
-from dataset_builders.collection import CollectionBuilder
+from dataset_builders.collection import CollectionBuilder, docids_of_several_pages
 from dataset_builders.writing import build, load_collection, write_collection, write_config
-from modeling_mint import MintProcessor
+from modeling_mint import MintProcessor, TitleTrie
+from modeling_mint.processing_mint import collection_granularity
+
+logger = logging.getLogger(__name__)
 
 # What the demo's names stand for.
 NAMED_ASSETS = {"smollm2-135m-instruct": smollm2_folder, "vital-articles": vital_articles}
@@ -49,7 +53,8 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
         `dict`: `num_documents`, `basic` (samples by split), `index_rows` (rows of the slice).
 
     Raises:
-        ValueError: if the input is malformed, the collection is empty, or a split is missing.
+        ValueError: if the input is malformed, the collection is empty or has other docids than `--docid_granularity`
+            says, or a split is missing.
         OSError: if a file, folder or Hub id is not there.
     """
     run = settings.run
@@ -60,12 +65,29 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
     resolve(run.llm)
     AutoConfig.from_pretrained(resolve(run.backbone))
     if Path(source).is_file():
-        write_collection(
-            build(CollectionBuilder(cache_dir=str(folder.cache), data_files=source))["train"], folder.collection
+        builder = CollectionBuilder(
+            cache_dir=str(folder.cache), data_files=source, docid_granularity=run.docid_granularity
         )
+        collection = build(builder)["train"]
+        if run.leaf_order:
+            tokenizer = AutoTokenizer.from_pretrained(resolve(run.backbone))
+            collection = collection.select(TitleTrie.from_titles(collection["title"], tokenizer).leaf_order())
     else:
-        write_collection(load_collection(source), folder.collection)
+        collection = load_collection(source)
+        found = collection_granularity(collection)
+        if found != run.docid_granularity:
+            raise ValueError(
+                f"{run.collection} was written with docid_granularity {found!r}: start with that, or give the raw "
+                f"documents to have {run.docid_granularity!r}."
+            )
+    write_collection(collection, folder.collection)
     collection = load_collection(folder.collection)
+    if run.docid_granularity == "section" and (shared := docids_of_several_pages(collection)):
+        logger.warning(
+            "%d docids name sections of several pages, such as '%s': a model that writes one gets all their rows.",
+            len(shared),
+            shared[0],
+        )
 
     if Path(labelled).is_file():
         basic = build(

@@ -17,8 +17,16 @@ from run_folder import RunFolder, plain_errors, set_up_logging
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.writing import write_text
 from modeling_mint import STRATEGIES, MintForConditionalGeneration, MintProcessor
+from modeling_mint.processing_mint import page_titles
 from trainers.baselines import longest_title_match
-from trainers.evaluation import METRICS, evaluate_role, evaluate_strategies, score_predictions
+from trainers.evaluation import (
+    METRICS,
+    evaluate_role,
+    evaluate_strategies,
+    page_level,
+    score_predictions,
+    score_rows,
+)
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -93,7 +101,7 @@ def untuned_model(settings: Settings, role: str) -> MintForConditionalGeneration
     """The backbone as it comes, in a MINT role."""
     dtype = torch.bfloat16 if settings.training.bf16 else torch.float32
     return MintForConditionalGeneration.from_backbone_pretrained(
-        resolve(settings.run.backbone), role=role, dtype=dtype
+        resolve(settings.run.backbone), role=role, docid_granularity=settings.run.docid_granularity, dtype=dtype
     )
 
 
@@ -106,17 +114,16 @@ def load_calibrated(model_folder: Path, answer_temperature: float) -> MintForCon
 
 def baselines(test: Dataset, processor: MintProcessor) -> list[dict]:
     """Rows of the baselines that need no training."""
-    titles, texts = processor.collection["title"][:], processor.collection["text"][:]
-    bm25_rows, _ = Bm25Retriever(titles, texts).retrieve(test["query"][:], 5)
-    rankings = {
-        "longest title": longest_title_match(test["query"][:], titles, 5),
-        "BM25": [[titles[row] for row in ranking] for ranking in bm25_rows.tolist()],
+    collection, queries = processor.collection, test["query"][:]
+    titles, texts = collection["title"][:], collection["text"][:]
+    bm25_rows, _ = Bm25Retriever(titles, texts).retrieve(queries, 5)
+    scored = {
+        "longest title": score_predictions(
+            page_level(test, collection), longest_title_match(queries, page_titles(collection)[:], 5)
+        ),
+        "BM25": score_rows(test, bm25_rows.tolist(), collection),
     }
-    return [
-        {"stage": "baseline", "system": name, **row}
-        for name, ranking in rankings.items()
-        for row in score_predictions(test, ranking)
-    ]
+    return [{"stage": "baseline", "system": name, **row} for name, rows in scored.items() for row in rows]
 
 
 def results_table(rows: list[dict]) -> str:

@@ -100,7 +100,10 @@ def warm_up(settings: Settings, folder: RunFolder) -> dict:
         target = folder.warm_up / f"mint-{role}"
         if not (target / TRAINING_LOG_NAME).is_file():
             model = MintForConditionalGeneration.from_backbone_pretrained(
-                resolve(settings.run.backbone), role=role, dtype=torch.float32
+                resolve(settings.run.backbone),
+                role=role,
+                docid_granularity=settings.run.docid_granularity,
+                dtype=torch.float32,
             )
             arguments = training_arguments(settings, settings.training.warm_up_epochs, settings.training.learning_rate)
             train_stage(model, examples, processor, target, arguments, adapter_config(settings))

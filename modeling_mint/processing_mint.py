@@ -5,16 +5,27 @@ import os
 from pathlib import Path
 
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Column, Dataset, load_dataset
 from transformers import AutoConfig, AutoTokenizer, BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, cached_file
 
-from .configuration_mint import AUTO_MAP, save_code
+from .configuration_mint import AUTO_MAP, MintConfig, save_code
 from .tasks_mint import DOCID_SEPARATOR, shorten
 from .title_trie import TitleTrie
 from .tokenization_mint import encode_prompts, encode_targets
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+
+
+def collection_granularity(collection: Dataset) -> str:
+    """What the docids of a collection name: `"section"` if a column `page` says whose section each row is, else
+    `"title"`."""
+    return "section" if "page" in collection.column_names else "title"
+
+
+def page_titles(collection: Dataset) -> Column:
+    """By row, the title of the page that a document is, or is a section of."""
+    return collection["page" if collection_granularity(collection) == "section" else "title"]
 
 
 class MintProcessor(ProcessorMixin):
@@ -30,8 +41,9 @@ class MintProcessor(ProcessorMixin):
         trie ([`TitleTrie`], *optional*):
             Trie over the collection's titles, built with the same tokenizer.
         collection (`datasets.Dataset` or `str`, *optional*):
-            The documents (columns `title`, `text`), or the folder or Hub id to load them from when first needed. A
-            relative folder starts at the folder that the processor was loaded from.
+            The documents (columns `title`, `text`, and `page` where they are sections), or the folder or Hub id to
+            load them from when first needed. A relative folder starts at the folder that the processor was loaded
+            from.
         max_document_chars (`int`, *optional*, defaults to 320):
             Characters of a document's text that a prompt holds.
         max_prompt_length (`int`, *optional*, defaults to 512):
@@ -133,6 +145,19 @@ class MintProcessor(ProcessorMixin):
         """(title, text) of a row of the collection."""
         document = self.collection[int(row)]
         return document["title"], document["text"]
+
+    def page(self, row: int) -> str:
+        """Title of the page that a row of the collection is, or is a section of."""
+        return page_titles(self.collection)[int(row)]
+
+    def check_granularity(self, config: MintConfig) -> None:
+        """Raises `ValueError` if a model of this configuration writes other docids than the collection has."""
+        found = collection_granularity(self.collection)
+        if config.docid_granularity != found:
+            raise ValueError(
+                f"The {config.role} model has docid_granularity {config.docid_granularity!r} and the collection "
+                f"{found!r}. Load the collection that the model was trained on, or train a model on this one."
+            )
 
     def context(self, rows: list[int]) -> list[tuple[str, str]]:
         """(title, shortened text) of the documents that a prompt of `grounded_answer` holds, best first."""
@@ -242,4 +267,4 @@ class MintProcessor(ProcessorMixin):
         return processor
 
 
-__all__ = ["MintProcessor"]
+__all__ = ["MintProcessor", "collection_granularity", "page_titles"]

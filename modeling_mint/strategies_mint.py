@@ -109,6 +109,9 @@ class StrategyInference:
             How `"ensemble"` merges rankings, see [`fuse`].
         max_new_tokens, batch_size, show_progress:
             As for `MintForConditionalGeneration.answer`.
+
+    Raises:
+        ValueError: if a model writes docids of another granularity than the collection's.
     """
 
     def __init__(
@@ -129,6 +132,8 @@ class StrategyInference:
         self.queries = queries
         self.processor = processor
         self.models = {"rag": rag, "gar": gar}
+        for model in filter(None, self.models.values()):
+            processor.check_granularity(model.config)
         self.num_documents = num_documents
         self.fusion = fusion
         self.search = {"k": k, "num_beams": num_beams, "batch_size": batch_size, "show_progress": show_progress}

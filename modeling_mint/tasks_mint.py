@@ -90,7 +90,8 @@ def mask_title(text: str, title: str) -> str:
     Replaces the title (and the title without its part in brackets) in a document's text by "it".
 
     Most lead texts begin with their title, so that `document_to_docid` would teach copying only; with the title masked
-    out the model has to know the document by what it says.
+    out the model has to know the document by what it says. Sections speak of their page by its title too, so that is
+    what is masked there; the heading hardly ever stands in the text, and where it does it is a word like others.
     """
     names = {title, without_brackets(title)} - {""}
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
@@ -137,6 +138,7 @@ def training_examples(
     role: str,
     document: Callable[[int], tuple[str, str]],
     *,
+    page: Callable[[int], str] | None = None,
     max_document_chars: int = 320,
     context_rows: Sequence[int] = (),
 ) -> Iterator[TrainingExample]:
@@ -150,6 +152,9 @@ def training_examples(
             `"rag"` or `"gar"`: the model that learns.
         document (`Callable[[int], tuple[str, str]]`):
             Gives (title, text) of a row of the collection.
+        page (`Callable[[int], str]`, *optional*):
+            Gives the title of the page that a row is a section of, which `document_to_docid` masks. Without it a row
+            is a page, and its own title is masked.
         max_document_chars (`int`, *optional*, defaults to 320):
             Characters of a document's text that a prompt holds.
         context_rows (`Sequence[int]`, *optional*):
@@ -170,7 +175,7 @@ def training_examples(
 
     def text(row: int, masked: bool = False) -> str:
         title, body = document(row)
-        return shorten(mask_title(body, title) if masked else body, max_document_chars)
+        return shorten(mask_title(body, page(row) if page else title) if masked else body, max_document_chars)
 
     if source == "collection":
         yield example("document_to_docid", docids[0], document=text(rows[0], masked=True))

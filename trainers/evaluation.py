@@ -1,11 +1,12 @@
 """Scores of models and baselines on labelled samples, apart for queries that contain the gold title and those that do
 not."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from datasets import Dataset
 
 from modeling_mint import MintProcessor, StrategyInference
+from modeling_mint.processing_mint import collection_granularity, page_titles
 from modeling_mint.tasks_mint import without_brackets
 
 from .baselines import longest_title_match
@@ -14,6 +15,7 @@ from .metrics import load_metric
 from .metrics.kilt_downstream.kilt_downstream import normalize_answer
 
 SUBSETS = ("all", "title_in_query", "title_not_in_query")
+SECTION_SUBSET = "section_in_provenance"
 METRICS = ("r_precision", "recall@5", "em", "f1", "kilt_em", "kilt_f1")
 
 
@@ -26,12 +28,14 @@ def title_in_query(sample: dict) -> bool:
     return bool(longest_title_match([sample["query"]], names, 1)[0])
 
 
-def score_predictions(samples: Dataset, docids: list[list[str]], answers: list[str] | None = None) -> list[dict]:
+def score_predictions(
+    samples: Sequence[dict], docids: list[list[str]], answers: list[str] | None = None
+) -> list[dict]:
     """
     Scores predictions on each of `SUBSETS`.
 
     Args:
-        samples (`datasets.Dataset`):
+        samples (`Sequence[dict]`):
             Labelled samples in the common schema.
         docids (`list[list[str]]`):
             Ranked titles per sample.
@@ -67,6 +71,65 @@ def score_predictions(samples: Dataset, docids: list[list[str]], answers: list[s
     return rows
 
 
+def page_level(samples: Dataset, collection: Dataset) -> Sequence[dict]:
+    """
+    Labelled samples as KILT scores them: their docids and provenance are pages.
+
+    Args:
+        samples (`datasets.Dataset`):
+            Labelled samples in the common schema.
+        collection (`datasets.Dataset`):
+            The collection that their rows are of.
+
+    Returns:
+        `Sequence[dict]`: the samples. Those about pages are as they were; of those about sections, `docids` and
+        `provenance` are changed, and `rows` are not.
+    """
+    if collection_granularity(collection) == "title":
+        return samples
+    on_pages = []
+    for sample in samples:
+        page_of = dict(zip(sample["docids"], page_titles(collection)[sample["rows"]], strict=True))
+        provenance = [[page_of[docid] for docid in evidence] for evidence in sample["provenance"]]
+        on_pages.append(sample | {"docids": list(dict.fromkeys(page_of.values())), "provenance": provenance})
+    return on_pages
+
+
+def score_rows(
+    samples: Dataset, rows: list[list[int]], collection: Dataset, answers: list[str] | None = None
+) -> list[dict]:
+    """
+    Scores retrieved documents, and the answers made from them: by page, as KILT does. Of a collection of sections,
+    the samples whose provenance names a section other than the lead are scored by section as well.
+
+    Args:
+        samples (`datasets.Dataset`):
+            Labelled samples in the common schema.
+        rows (`list[list[int]]`):
+            Ranked rows of the collection per sample.
+        collection (`datasets.Dataset`):
+            The collection.
+        answers (`list[str]`, *optional*):
+            Answer per sample.
+
+    Returns:
+        `list[dict]`: the rows of [`score_predictions`]; where there are such samples, one more with the subset
+        `SECTION_SUBSET`.
+    """
+    on_pages = page_level(samples, collection)
+    scored = score_predictions(on_pages, [page_titles(collection)[ranking] for ranking in rows], answers)
+    pairs = enumerate(zip(samples, on_pages, strict=True))
+    named = [i for i, (sample, on_page) in pairs if sample["provenance"] != on_page["provenance"]]
+    if named:
+        by_section = score_predictions(
+            samples.select(named),
+            [collection[rows[i]]["title"] for i in named],
+            answers and [answers[i] for i in named],
+        )
+        scored.append(by_section[0] | {"subset": SECTION_SUBSET})
+    return scored
+
+
 def evaluate_strategies(
     samples: Dataset, processor: MintProcessor, strategies: Iterable[str], *, rag=None, gar=None, **options
 ) -> tuple[list[dict], list[dict]]:
@@ -86,7 +149,7 @@ def evaluate_strategies(
             As for [`StrategyInference`].
 
     Returns:
-        `tuple[list[dict], list[dict]]`: the rows of [`score_predictions`] with `system` added, and the predictions
+        `tuple[list[dict], list[dict]]`: the rows of [`score_rows`] with `system` added, and the predictions
         (`id`, `system`, `query`, `answer`, `score`, `docids`, `gold_answers`, `gold_docids`).
     """
     inference = StrategyInference(samples["query"], processor, rag=rag, gar=gar, **options)
@@ -94,7 +157,10 @@ def evaluate_strategies(
     for strategy in strategies:
         output = inference.run(strategy)
         docids = [processor.collection[rows_]["title"] for rows_ in output.rows]
-        rows += [{"system": strategy} | row for row in score_predictions(samples, docids, output.answers)]
+        rows += [
+            {"system": strategy} | row
+            for row in score_rows(samples, output.rows, processor.collection, output.answers)
+        ]
         predictions += [
             {
                 "id": sample["id"],
@@ -121,8 +187,7 @@ def evaluate_role(samples: Dataset, processor: MintProcessor, model, **options) 
     role = model.config.role
     inference = StrategyInference(samples["query"], processor, **{role: model}, **options)
     output = inference.run(role)
-    docids = [processor.collection[rows]["title"] for rows in output.rows]
-    scores = score_predictions(samples, docids, output.answers)[0]
+    scores = score_rows(samples, output.rows, processor.collection, output.answers)[0]
     written = inference.rag_answers if role == "rag" else inference.gar_answers
     correct = [
         normalize_answer(answer) in map(normalize_answer, answers)

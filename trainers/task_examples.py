@@ -103,6 +103,7 @@ def tokenize_examples(
                 sample,
                 role,
                 processor.document,
+                page=processor.page,
                 max_document_chars=processor.max_document_chars,
                 context_rows=context,
             ):

@@ -6,8 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from datasets import Dataset
 
+from dataset_builders.collection import CollectionBuilder
 from dataset_builders.features import COLLECTION_FEATURES
-from dataset_builders.writing import write_collection
+from dataset_builders.writing import build, write_collection
 
 DOCUMENTS = [
     ("Eiffel Tower", "The Eiffel Tower is an iron tower in Paris. It was designed by Gustave Eiffel in 1889."),
@@ -41,6 +42,17 @@ def collection_folder(tmp_path):
     records = [{"title": title, "text": text, "related": [], "metadata": "{}"} for title, text in DOCUMENTS]
     write_collection(Dataset.from_list(records, features=COLLECTION_FEATURES), folder)
     return str(folder)
+
+
+@pytest.fixture
+def build_sections(write_lines, cache_dir):
+    """Builds raw documents into a collection of sections."""
+
+    def make(*documents):
+        path = write_lines("pages.jsonl", *documents)
+        return build(CollectionBuilder(cache_dir=cache_dir, data_files=path, docid_granularity="section"))["train"]
+
+    return make
 
 
 @pytest.fixture

@@ -36,6 +36,11 @@ def test_passages_end_with_sentences_fit_and_lose_nothing():
     assert split_passages("T", " ", 10) == []
 
 
+def test_passages_of_a_later_section_all_say_whose_they_are():
+    passages = split_passages("Paris, History", "It is old. Romans came.", 12, opens_page=False)
+    assert passages == ["Paris, History: It is old.", "Paris, History: Romans came."]
+
+
 @pytest.fixture
 def build_auxiliary(chat_server, collection_folder, cache_dir, tmp_path):
     """A server that writes a good question about one document, a bad one about the others."""

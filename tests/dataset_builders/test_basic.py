@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from dataset_builders.basic import BasicBuilder
+from dataset_builders.basic import BasicBuilder, kilt_section_titles
 from dataset_builders.features import COLLECTION_FEATURES
 from dataset_builders.writing import build, write_collection
 
@@ -83,3 +83,95 @@ def test_missing_settings_are_named(cache_dir):
         BasicBuilder(cache_dir=cache_dir)
     with pytest.raises(ValueError, match="on_missing_provenance"):
         BasicBuilder(cache_dir=cache_dir, on_missing_provenance="ignore")
+
+
+@pytest.fixture
+def label_sections(build_sections, write_lines, cache_dir, tmp_path):
+    """Labelled samples over sections, one per list of provenances."""
+    collection = build_sections(
+        {"title": "Paris, Texas", "text": "A film.", "sections": [{"title": "Plot", "text": "A man walks."}]},
+        {
+            "title": "Paris",
+            "sections": [
+                {"title": "Texas", "text": "A town has the same name."},
+                {"title": "History", "text": "Old.", "sections": [{"title": "Middle Ages", "text": "A wall."}]},
+                {"title": "", "text": "A city."},
+            ],
+        },
+        {"title": "Tale", "sections": [{"title": "Beginning", "text": "Once."}, {"title": "End", "text": "So."}]},
+    )
+    write_collection(collection, tmp_path / "sections")
+
+    def label(*provenances, **options):
+        records = (
+            {"id": str(i), "input": f"q {i}?", "output": [{"answer": "a", "provenance": provenance}]}
+            for i, provenance in enumerate(provenances)
+        )
+        path = write_lines("q.jsonl", *records)
+        options |= {"cache_dir": cache_dir, "data_files": path, "collection": str(tmp_path / "sections")}
+        return build(BasicBuilder(**options))["train"]
+
+    return label
+
+
+def test_provenance_means_the_section_that_it_names_and_else_the_lead(label_sections):
+    samples = label_sections(
+        [{"title": "Paris", "section": "Section::::History."}],
+        [
+            {"title": "Paris", "section": "Section::::History.:Middle Ages.\n"},
+            {"title": "Paris", "section": "History"},
+        ],
+        [{"title": "Paris"}],
+        [{"title": "Paris", "section": "Section::::Abstract."}, {"title": "Paris", "section": None}],
+        # Without a lead, the first section stands for the page.
+        [{"title": "Tale"}],
+    )
+    assert samples["docids"][:] == [
+        ["Paris, History"],
+        ["Paris, History, Middle Ages", "Paris, History"],
+        ["Paris"],
+        ["Paris"],
+        ["Tale, Beginning"],
+    ]
+    assert samples["rows"][:] == [[3], [4, 3], [5], [5], [6]]
+    assert samples["provenance"][:] == [[docids] for docids in samples["docids"]]
+
+
+def test_sections_under_one_docid_are_told_apart_by_their_pages(label_sections):
+    samples = label_sections(
+        [{"title": "Paris", "section": "Section::::Texas."}],
+        [{"title": "Paris, Texas"}],
+        [{"title": "Paris, Texas"}, {"title": "Paris", "section": "Texas"}],
+    )
+    assert samples["rows"][:] == [[2], [0], [0, 2]]
+    assert samples["docids"][:] == [["Paris, Texas"], ["Paris, Texas"], ["Paris, Texas", "Paris, Texas"]]
+
+
+def test_a_section_that_the_page_lacks_is_an_error_or_dropped(label_sections):
+    provenances = [{"title": "Paris", "section": "Section::::Nightlife."}], [{"title": "Paris", "section": "Texas"}]
+    with pytest.raises(ValueError, match=r"q\.jsonl, line 1: provenance title 'Paris, Nightlife' is not in .*drop"):
+        label_sections(*provenances)
+    assert label_sections(*provenances, on_missing_provenance="drop")["id"][:] == ["1"]
+
+
+def test_sections_do_not_count_where_documents_are_pages(write_lines, cache_dir, collection_folder):
+    output = [{"answer": "a", "provenance": [{"title": "Paris", "section": "Section::::Nightlife."}]}]
+    path = write_lines("q.jsonl", {"id": "1", "input": "q?", "output": output})
+    sample = build(BasicBuilder(cache_dir=cache_dir, data_files=path, collection=collection_folder))["train"][0]
+    assert sample["docids"] == ["Paris"] and sample["rows"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("section", "titles"),
+    [
+        ("Section::::History.", ["History"]),
+        ("Section::::History", ["History"]),
+        ("Section::::Life in the U.S..:Later years.\n", ["Life in the U.S.", "Later years"]),
+        ("Section::::Abstract.", []),
+        ("", []),
+        ("Abstract", ["Abstract"]),
+        ("In the U.S.", ["In the U.S."]),
+    ],
+)
+def test_kilt_sections_are_read_as_headings_from_the_page_down(section, titles):
+    assert kilt_section_titles(section) == titles

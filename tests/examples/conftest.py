@@ -34,7 +34,7 @@ OPTIONS = {
     "bf16": "false",
     "lora_rank": "4",
     "max_iterations": "1",
-    "num_beams": "3",
+    "num_beams": "5",
     "max_round_trip_rank": "0",
     "documents_per_iteration": "8",
     "num_auxiliary_documents": "8",

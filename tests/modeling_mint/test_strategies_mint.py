@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from modeling_mint import STRATEGIES, StrategyInference
+from modeling_mint import STRATEGIES, MintProcessor, StrategyInference
 from modeling_mint.strategies_mint import answer_confidence, fuse
 from tests.tiny import TITLES
 
@@ -121,6 +121,19 @@ def test_strategy_that_lacks_a_model_names_it(role, strategies, pair, kind, proc
     for strategy in strategies:
         with pytest.raises(ValueError, match=f"needs a {missing.upper()} model: give `{missing}_model`"):
             inference.run(strategy)
+
+
+def test_model_of_other_docids_than_the_collections_is_refused(pair, kind, processors, collection):
+    pages = processors[kind]
+    sections = MintProcessor(pages.tokenizer, pages.trie, collection.add_column("page", collection["title"][:]))
+    assert (sections.page(3), pages.page(3)) == (TITLES[3], TITLES[3])
+    with pytest.raises(ValueError, match="rag model has docid_granularity 'title' and the collection 'section'"):
+        StrategyInference(QUESTIONS, sections, **pair)
+    for model in pair.values():
+        model.config.docid_granularity = "section"
+    assert StrategyInference(QUESTIONS[:1], sections, **pair).run("cascade").rows
+    with pytest.raises(ValueError, match="rag model has docid_granularity 'section' and the collection 'title'"):
+        StrategyInference(QUESTIONS, pages, **pair)
 
 
 def test_unknown_strategy_is_refused(pair, kind, processors):

@@ -91,6 +91,15 @@ def test_document_of_the_collection_becomes_the_indexing_task_with_its_title_mas
     assert one.prompt == "Passage: The it stands in Paris.\nTitle:"
 
 
+def test_section_becomes_the_indexing_task_with_its_pages_title_masked():
+    sections = [("Paris (city), Tower", "Paris has a tower; the Tower of Paris is tall.")]
+    sample = new_sample(source="collection", docids=["Paris (city), Tower"], rows=[0])
+    pages = ["Paris (city)"]
+    (one,) = training_examples(sample, "rag", sections.__getitem__, page=pages.__getitem__)
+    assert one.prompt == "Passage: it has a tower; the Tower of it is tall.\nTitle:"
+    assert one.target == ("Paris (city), Tower",)
+
+
 @pytest.mark.parametrize(("source", "role"), WITHOUT_ANSWERS)
 def test_sample_without_answers_teaches_no_task_that_needs_one(source, role):
     sample = new_sample(source=source, **(SAMPLE | {"answers": []}))

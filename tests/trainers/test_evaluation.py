@@ -3,11 +3,18 @@ import math
 import pytest
 from datasets import Dataset
 
-from dataset_builders.features import SAMPLE_FEATURES
+from dataset_builders.features import SAMPLE_FEATURES, SECTION_COLLECTION_FEATURES, new_sample
 from modeling_mint import STRATEGIES
 from modeling_mint.strategies_mint import StrategyInference
 from tests.tiny import TITLES
-from trainers.evaluation import METRICS, evaluate_role, evaluate_strategies, score_predictions, title_in_query
+from trainers.evaluation import (
+    METRICS,
+    evaluate_role,
+    evaluate_strategies,
+    score_predictions,
+    score_rows,
+    title_in_query,
+)
 
 OPTIONS = {"k": 5, "num_beams": 6, "batch_size": 4, "max_new_tokens": 6}
 
@@ -107,3 +114,83 @@ def test_a_role_whose_answers_are_right_is_calibrated_to_confidence(questions, p
     ]
     assert temperatures[0] > 1 > temperatures[1]
     assert math.isfinite(temperatures[0])
+
+
+SECTIONS = [
+    ("Paris", "Paris"),
+    ("Paris, History", "Paris"),
+    ("Paris, Texas", "Paris"),
+    ("Paris, Texas", "Paris, Texas"),
+    ("Moon", "Moon"),
+    ("Moon, Orbit", "Moon"),
+]
+
+
+@pytest.fixture
+def sections():
+    documents = [{"title": t, "text": "x", "related": [], "metadata": "{}", "page": page} for t, page in SECTIONS]
+    return Dataset.from_list(documents, features=SECTION_COLLECTION_FEATURES)
+
+
+@pytest.fixture
+def label_sections():
+    """Labelled samples whose gold documents are rows of SECTIONS, each an evidence set of its own."""
+
+    def label(*gold_rows):
+        samples = [
+            new_sample(
+                id=str(i),
+                query="how old is it?",
+                answers=["old"],
+                docids=[SECTIONS[row][0] for row in rows],
+                rows=rows,
+                provenance=[[SECTIONS[row][0]] for row in rows],
+                source="labelled",
+            )
+            for i, rows in enumerate(gold_rows)
+        ]
+        return Dataset.from_list(samples, features=SAMPLE_FEATURES)
+
+    return label
+
+
+def scores(rows, *names):
+    return {row["subset"]: tuple(row[name] for name in names) for row in rows}
+
+
+def test_sections_are_scored_by_page_and_those_that_are_named_by_section_too(sections, label_sections):
+    samples = label_sections([1], [5], [0])
+    rows = score_rows(samples, [[0, 1], [5, 0], [2, 4]], sections, ["old", "old", "old"])
+    # The right page stands first for all three; the right section for the second, and the third names none.
+    assert scores(rows, "queries", "r_precision", "recall@5", "em", "kilt_em") == {
+        "all": (3, 1.0, 1.0, 1.0, 1.0),
+        "title_not_in_query": (3, 1.0, 1.0, 1.0, 1.0),
+        "section_in_provenance": (2, 0.5, 1.0, 1.0, 0.5),
+    }
+
+
+def test_page_of_a_section_is_looked_up_not_read_from_its_docid(sections, label_sections):
+    samples = label_sections([3], [2])
+    rows = score_rows(samples, [[2, 3], [2, 3]], sections)
+    # Both rows of the docid come back; their pages are two places.
+    assert scores(rows, "r_precision", "recall@5", "em")["all"] == (0.5, 1.0, None)
+    assert scores(rows, "queries", "r_precision")["section_in_provenance"] == (1, 1.0)
+
+
+def test_sections_of_one_page_are_one_piece_of_evidence_by_page(sections, label_sections):
+    rows = score_rows(label_sections([1, 0], [4]), [[0], []], sections, ["old", "young"])
+    assert scores(rows, "queries", "r_precision", "recall@5", "kilt_em") == {
+        "all": (2, 0.5, 0.5, 0.5),
+        "title_not_in_query": (2, 0.5, 0.5, 0.5),
+        "section_in_provenance": (1, 1.0, 0.5, 1.0),
+    }
+
+
+def test_where_no_provenance_names_a_section_there_is_no_row_for_it(sections, label_sections):
+    assert list(scores(score_rows(label_sections([0], [4]), [[0], [5]], sections))) == ["all", "title_not_in_query"]
+
+
+def test_pages_are_scored_by_their_titles(questions, processor):
+    rows = score_rows(questions, [[2], [5, 7], [9]], processor.collection, ["x", "x", "x"])
+    docids = [["Eiffel Tower"], ["Paris", "Paris, Texas (film)"], [TITLES[9]]]
+    assert rows == score_predictions(questions, docids, ["x", "x", "x"])
