@@ -33,7 +33,8 @@ style: $(INSTALLED)  ## format and check the code
 	$(RUN) -m ruff format .
 
 benchmark: assets  ## every script of examples/benchmarks
-	@set -e; for script in $(wildcard examples/benchmarks/*.py); do echo "$$script"; $(RUN) $$script $(ARGS); done
+	@set -e; for script in $(filter-out %/measuring.py %/peers.py,$(wildcard examples/benchmarks/*.py)); do \
+		echo "$$script"; $(RUN) $$script $(ARGS); done
 
 serve: $(INSTALLED)  ## the web page of the demo that has been run, on 127.0.0.1:7860
 	$(RUN) -c "from hub_cards.serve import launch_app; launch_app('outputs/demo')"
