@@ -1,11 +1,15 @@
 """The title trie as a logits processor: generation that cannot leave the collection."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 from transformers import LogitsProcessor
 
+from .score_buffer import ScoreBuffer
 from .title_cursor import ListCursor, TitleCursor
 from .title_trie import TitleTrie
-from .token_trie import Outlook
+from .trie_walker import Array
 
 # Beams that `generate` fills up with, where titles are fewer than beams, score about -1e9, divided by their length to
 # the power of the length penalty; real docids score a few thousand below zero at worst.
@@ -87,9 +91,12 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
             raise ValueError(f'mode must be "single" or "list", not {mode!r}.')
         self.trie = trie
         root = torch.zeros(1, dtype=torch.long, device=trie.device)
-        self._begins_title = torch.zeros(trie.vocab_size, dtype=torch.bool, device=trie.device)
-        self._begins_title[trie.children(root)[1]] = True
-        self._cursor, self._written = None, None
+        self._beginning = torch.full((trie.vocab_size,), -torch.inf, device=trie.device)
+        self._beginning[trie.children(root)[1]] = 0
+        self._buffer = ScoreBuffer()
+        # The rows of the step before, and where they stand.
+        self._written, self._state = None, None
+        self._hashes = self._hash_order = self._factors = np.empty(0, np.int64)
         self.prompt_length = prompt_length
         self.mode = mode
         if mode == "list":
@@ -97,7 +104,8 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
                 raise ValueError(f"min_docids={min_docids} must lie between 1 and max_docids={max_docids}.")
             self.max_docids = len(trie) if max_docids is None else min(max_docids, len(trie))
             self.min_docids = min(min_docids, self.max_docids)
-            self.separator = torch.tensor(self._checked_separator(separator_ids), device=trie.device)
+            separator = torch.tensor(self._checked_separator(separator_ids), device=trie.device)
+            self._separator = trie.walker.native(separator)
 
     def _checked_separator(self, separator_ids: list[int] | None) -> list[int]:
         if not separator_ids or self.trie.eos_token_id in separator_ids:
@@ -134,128 +142,163 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
                 f"The model scores {scores.shape[1]} tokens and the title trie has a vocabulary of "
                 f"{self.trie.vocab_size}; call `model.resize_token_embeddings(len(tokenizer))` before training."
             )
-        written = input_ids[:, self.prompt_length :]
-        cursor = self._follow(written)
-        self._refuse(
-            cursor.node < 0,
-            written,
-            "has left the title trie: check prompt_length, that the trie was built with the model's tokenizer, and "
-            "that do_sample is not joined with beams",
-        )
+        written = self.trie.walker.native(input_ids[:, self.prompt_length :])
+        on_cpu = self.trie.device.type == "cpu"
         if self.mode == "list":
+            parent = self._parents(written)
+            cursor = self._read(written) if parent is None else self._state.select(parent).advance(written[:, -1])
+            self._refuse_strays(cursor.node, written)
+            self._remember(written, cursor)
             masked = self._mask_lists(cursor, scores)
-        elif cursor.length == 0:
+        elif written.shape[1] == 0:
             masked = self._mask_beginnings(scores)
+            self._buffer.prepare(scores)
         else:
-            places = self._places(cursor.outlook, cursor.ended, cursor.max_children, scores.shape[1])
+            if on_cpu:
+                places = self._places_on_cpu(written, scores.shape[1])
+            else:
+                cursor = self._read(written)
+                self._refuse_strays(cursor.node, written)
+                places = self._places(cursor, cursor.max_children, scores.shape[1])
             allowed = scores.take(places)
-            masked = torch.full_like(scores, -torch.inf, memory_format=torch.contiguous_format).put_(places, allowed)
-            if allowed.device.type == "cpu" and not torch.isneginf(allowed).any():
+            masked = self._buffer.put(scores.shape, places, allowed)
+            if on_cpu and not torch.isneginf(allowed).any():
                 return masked
         dead_end = "has no token left: another logits processor masks all of its own"
-        self._refuse(masked.amax(1) == -torch.inf, written, dead_end)
+        self._refuse(self.trie.walker.native(masked.amax(1) == -torch.inf), written, dead_end)
         return masked
 
-    def _refuse(self, rows: torch.BoolTensor, written: torch.LongTensor, fault: str) -> None:
+    def _refuse(self, rows: Array, written: Array, fault: str) -> None:
         """Raises for the first of the rows marked. An accelerator raises when it gets there: nobody waits for it."""
-        if rows.device.type != "cpu":
+        if self.trie.device.type != "cpu":
             torch._assert_async(~rows.any(), f"A row {fault}.")
         elif rows.any():
-            row = int(rows.nonzero()[0])
+            row = int(rows.argmax())
             raise RuntimeError(
                 f"Row {row} {fault}. After a prompt of {self.prompt_length} tokens it wrote {written[row].tolist()}."
             )
 
-    def _follow(self, written: torch.LongTensor) -> TitleCursor | ListCursor:
+    def _refuse_strays(self, node: Array, written: Array) -> None:
+        fault = (
+            "has left the title trie: check prompt_length, that the trie was built with the model's tokenizer, and "
+            "that do_sample is not joined with beams"
+        )
+        self._refuse(node < 0, written, fault)
+
+    def _parents(self, written: Array) -> np.ndarray | None:
         """
-        The cursor of the rows: carried on from the step before where every row continues one of its rows, else read
-        anew. Whether they do is a question to the device that the host would wait for, so an accelerator reads anew.
+        For each row, the row of the step before that it continues; `None` if one continues none. Whether they do is a
+        question that the host would wait for an accelerator to answer, so there is no step before on an accelerator.
         """
-        cursor, length = None, written.shape[1]
-        if self._written is not None and self._written.shape[1] == length - 1 and written.device.type == "cpu":
-            row = _find_rows(self._written, written[:, :-1])
-            if torch.equal(self._written[row], written[:, :-1]):
-                cursor = self._cursor.select(row).advance(written[:, -1])
-        if cursor is None:
-            cursor = (
-                TitleCursor.start(self.trie, len(written))
-                if self.mode == "single"
-                else ListCursor.start(self.trie, self.separator, len(written))
-            )
-            for tokens in written.unbind(1):
-                cursor = cursor.advance(tokens)
-        self._cursor, self._written = cursor, written.clone()
+        before, length = self._written, written.shape[1] - 1
+        if before is None or before.shape[1] != length:
+            return None
+        # Found by hash, then compared.
+        row = self._hash_order[
+            np.minimum(self._hashes.searchsorted(written[:, :-1] @ self._factors[:length]), len(before) - 1)
+        ]
+        return row if (before[row] == written[:, :-1]).all() else None
+
+    def _remember(self, written: Array, state: ListCursor | tuple[np.ndarray, ...]) -> None:
+        """Keeps the rows and where they stand for the next step, on the CPU."""
+        if self.trie.device.type != "cpu":
+            return
+        length = written.shape[1]
+        if length > len(self._factors):
+            # Factors of a linear hash with overflow: powers of a large odd number.
+            self._factors = np.full(2 * length, 0x5851F42D4C957F2D).cumprod()
+        hashes = written @ self._factors[:length]
+        self._hash_order = hashes.argsort()
+        self._hashes, self._written, self._state = hashes[self._hash_order], written.copy(), state
+
+    def _read(self, written: Array) -> TitleCursor | ListCursor:
+        """Where rows stand, read from their first token on."""
+        walker = self.trie.walker
+        if self.mode == "single":
+            cursor = TitleCursor.start(walker, len(written))
+        else:
+            cursor = ListCursor.start(walker, self._separator, len(written))
+        for position in range(written.shape[1]):
+            cursor = cursor.advance(written[:, position])
         return cursor
+
+    def _places_on_cpu(self, written: np.ndarray, vocab_size: int) -> torch.LongTensor:
+        """Places, in the flattened scores, of the tokens that lead to a child of each row's node, and of the end token
+        where a row has ended; ascending."""
+        walker, parent = self.trie.walker, self._parents(written)
+        if parent is None:
+            node = self._read(written).node
+        else:
+            places, child, ended = self._state
+            place = parent * vocab_size + np.where(ended[parent], walker.eos_token_id, written[:, -1])
+            index = np.minimum(places.searchsorted(place), len(places) - 1)
+            node = np.where(places[index] == place, child[index], -1)
+        self._refuse_strays(node, written)
+
+        first, count, only_token, only_child = walker.outlook(node)
+        ended = count + only_token < 0
+        size = np.maximum(count, 1)
+        start = size.cumsum() - size
+        row = np.repeat(np.arange(len(size)), size)
+        child = np.arange(len(row)) + (first - start)[row]
+        # Rows without a choice: the end token again where they have ended.
+        one = np.flatnonzero(count == 0)
+        child[start[one]] = 0
+        token = walker.token(child)
+        token[start[one]] = np.where(ended, walker.eos_token_id, only_token)[one]
+        child[start[one]] = np.where(ended, node, only_child)[one]
+        places = row * vocab_size + token
+        self._remember(written, (places, child, ended))
+        return torch.from_numpy(places)
+
+    def _places(self, cursor: TitleCursor | ListCursor, max_children: int, vocab_size: int) -> torch.LongTensor:
+        """
+        Places as [`TitleTrieLogitsProcessor._places_on_cpu`] gives them, in no order, some of them twice, for any
+        device and without waiting for it: all rows get room for `max_children`, and what is left over points to the
+        first place.
+        """
+        walker, xp = self.trie.walker, self.trie.walker.xp
+        first, count, only_token, _ = cursor.outlook
+        token = xp.where(count > 0, walker.token(xp.where(count > 0, first, 0)), only_token)
+        offset = walker.arange(len(count)) * vocab_size
+        places = offset + xp.where(cursor.ended, walker.eos_token_id, token)
+        index = walker.arange(max_children)
+        inside = index < count[:, None]
+        family = offset[:, None] + walker.token(xp.where(inside, first[:, None] + index, 0))
+        family = xp.where(inside, family, places[:1, None])
+        return walker.tensor(xp.concatenate((places, family.reshape(-1))))
 
     def _mask_beginnings(self, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores of rows that begin a title. The root has most of all children, so it has a mask of its own."""
         # A model may score more tokens than its tokenizer has.
-        begins_title = torch.nn.functional.pad(self._begins_title, (0, scores.shape[1] - self.trie.vocab_size))
-        return torch.where(begins_title, scores, -torch.inf)
-
-    def _places(
-        self, outlook: Outlook, ended: torch.BoolTensor, max_children: int, vocab_size: int
-    ) -> torch.LongTensor:
-        """
-        Places, in the flattened scores, of the tokens that lead to a child of each row's node, and of the end token
-        where a row has ended; some may come twice. On an accelerator, whose count of them the host would wait for, all
-        rows get room for `max_children`, and what is left over points to the first place.
-        """
-        trie, (first, count, only_token, _) = self.trie, outlook
-        first_token = trie.token(torch.where(count > 0, first, 0))
-        only_token = torch.where(ended, trie.eos_token_id, only_token)
-        offset = torch.arange(len(count), device=count.device) * vocab_size
-        places = offset + torch.where(count > 0, first_token, only_token)
-        if max_children < 2:
-            return places
-        total = count.sum()
-        if count.device.type == "cpu":
-            size = int(total)
-        else:
-            size = len(count) * max_children
-            count = torch.cat([count[:-1], count[-1:] + size - total])
-        row = torch.repeat_interleave(count, output_size=size)
-        index = torch.arange(size, device=count.device)
-        # The i-th child overall is the i-th node after `first`, less the children of the rows before.
-        child = index + (first - count.cumsum(0) + count)[row]
-        if count.device.type == "cpu":
-            return torch.cat([places, offset[row] + trie.token(child)])
-        family = offset[row] + trie.token(torch.where(index < total, child, 0))
-        return torch.cat([places, torch.where(index < total, family, places[0])])
+        further = (0, scores.shape[1] - self.trie.vocab_size)
+        return scores + torch.nn.functional.pad(self._beginning, further, value=-torch.inf).to(scores.dtype)
 
     def _mask_lists(self, cursor: ListCursor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores of the tokens that continue lists of distinct titles."""
-        eos, separator = self.trie.eos_token_id, self.separator
-        in_separator = cursor.num_separator_tokens > 0
-        ended = cursor.ended
+        walker, separator = self.trie.walker, self._separator
+        eos, xp, tensor = walker.eos_token_id, walker.xp, walker.tensor
+        in_separator, ended = cursor.num_separator_tokens > 0, cursor.ended
         in_title = ~in_separator & ~ended
         begins = in_title & (cursor.node == 0)
         # Rows that begin a title get the root's mask; no others have as many children.
         outlook = cursor.outlook._replace(num_children=cursor.outlook.num_children * ~begins)
-        max_children = max(self.trie.level_max_children[1:], default=0)
-        places = self._places(outlook, ended | begins | (cursor.node < 0), max_children, scores.shape[1])
-        masked = torch.full_like(scores, -torch.inf).put_(places, scores.take(places))
-        masked = torch.where(begins[:, None], self._mask_beginnings(scores), masked)
+        max_children = max(walker.level_max_children[1:], default=0)
+        places = self._places(replace(cursor, outlook=outlook), max_children, scores.shape[1])
+        masked = torch.full_like(scores, -torch.inf, memory_format=torch.contiguous_format)
+        masked.put_(places, scores.take(places))
+        masked = torch.where(tensor(begins)[:, None], self._mask_beginnings(scores), masked)
 
         # Below a token there must be a title that is not listed yet.
-        gone = torch.where(cursor.exhausted(), -torch.inf, torch.inf).to(scores.dtype)
-        masked.scatter_reduce_(1, cursor.token, gone, "amin")
+        gone = torch.where(tensor(cursor.exhausted()), -torch.inf, torch.inf).to(scores.dtype)
+        masked.scatter_reduce_(1, tensor(cursor.token), gone, "amin")
         # The end token's edge completes a title; whether the list may end or go on there is a matter of its length.
         completes = in_title & (cursor.leaf >= 0) & ~cursor.leaf_listed()
         num_docids = cursor.num_docids + 1
         may_end = (completes & (num_docids >= self.min_docids)) | ended
-        may_go_on = completes & (num_docids < self.max_docids)
-        separates = separator[torch.where(in_separator, cursor.num_separator_tokens, 0)]
-        masked.masked_fill_(in_separator[:, None], -torch.inf)
-        masked[:, eos] = torch.where(may_end, scores[:, eos], -torch.inf)
-        may_separate = in_separator | may_go_on
-        separates_score = torch.where(may_separate, scores.gather(1, separates[:, None]).squeeze(1), -torch.inf)
-        return masked.scatter_reduce_(1, separates[:, None], separates_score[:, None], "amax")
-
-
-def _find_rows(known: torch.LongTensor, wanted: torch.LongTensor) -> torch.LongTensor:
-    """For each row of `wanted` the row of `known` that should be equal to it, found by hashes: to be verified."""
-    # Factors of a linear hash with overflow: powers of a large odd number.
-    factors = torch.full_like(known[0], 0x5851F42D4C957F2D).cumprod(0)
-    hashes, order = (known @ factors).sort()
-    return order[torch.searchsorted(hashes, wanted @ factors).clamp(max=len(order) - 1)]
+        may_separate = (completes & (num_docids < self.max_docids)) | in_separator
+        next_separator = tensor(separator[xp.where(in_separator, cursor.num_separator_tokens, 0)])[:, None]
+        masked.masked_fill_(tensor(in_separator)[:, None], -torch.inf)
+        masked[:, eos] = torch.where(tensor(may_end), scores[:, eos], -torch.inf)
+        separator_score = torch.where(tensor(may_separate)[:, None], scores.gather(1, next_separator), -torch.inf)
+        return masked.scatter_reduce_(1, next_separator, separator_score, "amax")

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from .title_trie_build import token_type
-from .token_trie import TAIL_BLOCK
+from .trie_walker import TAIL_BLOCK
 
 FORMAT_VERSION = 2
 ARRAY_NAMES = (

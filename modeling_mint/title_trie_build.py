@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .token_trie import TAIL_BLOCK
+from .trie_walker import TAIL_BLOCK
 
 
 def token_type(vocab_size: int) -> type[np.generic]:

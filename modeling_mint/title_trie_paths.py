@@ -86,8 +86,8 @@ def leaf_paths(trie: "TitleTrie", leaves: np.ndarray) -> tuple[np.ndarray, np.nd
     is_leaf[internal_node] = False
     node = np.flatnonzero(is_leaf)[leaves]
 
-    depth = np.searchsorted(trie.level_ends, node, side="right")
-    tail_length = trie.tail_lengths()
+    depth = np.searchsorted(trie.walker.level_ends, node, side="right")
+    tail_length = trie.walker.tail_lengths()
     tail_start = (np.cumsum(tail_length, dtype=np.int64) - tail_length)[leaves]
     tail_length = tail_length[leaves]
     lengths = depth + tail_length + (node_token[node] != trie.eos_token_id)

@@ -158,6 +158,8 @@ def measure_masks(
             for name, other in masked.items():
                 if not torch.equal(masked[TRIE], other):
                     raise RuntimeError(f"At depth {depth} the {name} allows other tokens than the {TRIE}.")
+            # As `generate` does: nobody holds the scores of the step before.
+            del masked, other
             order = torch.cat([i * NUM_BEAMS + torch.randperm(NUM_BEAMS) for i in range(NUM_QUERIES)])
             titles = titles[order]
     return {name: [summarise(values) for values in depths] for name, depths in milliseconds.items()}
