@@ -143,7 +143,7 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
                 f"{self.trie.vocab_size}; call `model.resize_token_embeddings(len(tokenizer))` before training."
             )
         written = self.trie.walker.native(input_ids[:, self.prompt_length :])
-        on_cpu = self.trie.device.type == "cpu"
+        on_cpu = self.trie.walker.xp is np
         if self.mode == "list":
             parent = self._parents(written)
             cursor = self._read(written) if parent is None else self._state.select(parent).advance(written[:, -1])
@@ -170,7 +170,7 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
 
     def _refuse(self, rows: Array, written: Array, fault: str) -> None:
         """Raises for the first of the rows marked. An accelerator raises when it gets there: nobody waits for it."""
-        if self.trie.device.type != "cpu":
+        if self.trie.walker.xp is torch:
             torch._assert_async(~rows.any(), f"A row {fault}.")
         elif rows.any():
             row = int(rows.argmax())
@@ -201,7 +201,7 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
 
     def _remember(self, written: Array, state: ListCursor | tuple[np.ndarray, ...]) -> None:
         """Keeps the rows and where they stand for the next step, on the CPU."""
-        if self.trie.device.type != "cpu":
+        if self.trie.walker.xp is torch:
             return
         length = written.shape[1]
         if length > len(self._factors):
@@ -283,8 +283,8 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
         begins = in_title & (cursor.node == 0)
         # Rows that begin a title get the root's mask; no others have as many children.
         outlook = cursor.outlook._replace(num_children=cursor.outlook.num_children * ~begins)
-        max_children = max(walker.level_max_children[1:], default=0)
-        places = self._places(replace(cursor, outlook=outlook), max_children, scores.shape[1])
+        widest = outlook.num_children.max() if xp is np else max(walker.level_max_children[1:], default=0)
+        places = self._places(replace(cursor, outlook=outlook), int(widest), scores.shape[1])
         masked = torch.full_like(scores, -torch.inf, memory_format=torch.contiguous_format)
         masked.put_(places, scores.take(places))
         masked = torch.where(tensor(begins)[:, None], self._mask_beginnings(scores), masked)

@@ -12,6 +12,7 @@ import modeling_mint.title_trie
 from modeling_mint.logits_process_mint import FILLER_SCORE, TitleTrieLogitsProcessor
 from modeling_mint.title_trie import TitleTrie
 from modeling_mint.tokenization_mint import encode_targets
+from tests.modeling_mint.accelerator import on_torch
 from tests.tiny import TITLES, tiny_byte_level_tokenizer, tiny_llama, tiny_t5, tiny_unigram_tokenizer
 
 EOS, VOCAB_SIZE = 1, 12
@@ -87,6 +88,76 @@ def test_list_mode_allows_what_a_brute_force_enumeration_allows(paths, separator
     for _, group in itertools.groupby(sorted(following, key=len), key=len):
         prefixes = list(group)
         assert allowed(processor, prefixes) == [following[prefix] for prefix in prefixes]
+
+
+@settings(max_examples=200, deadline=None)
+@given(PATHS)
+def test_single_mode_is_the_same_on_an_accelerators_arrays(paths):
+    trie = TitleTrie.from_token_ids(paths, EOS, VOCAB_SIZE)
+    here, there = (TitleTrieLogitsProcessor(one, 1) for one in (trie, on_torch(trie)))
+    for prefixes in every_prefix(paths):
+        assert allowed(there, prefixes) == allowed(here, prefixes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PATHS, st.data())
+def test_list_mode_is_the_same_on_an_accelerators_arrays(paths, data):
+    trie = TitleTrie.from_token_ids(paths, EOS, VOCAB_SIZE)
+    here, there = (TitleTrieLogitsProcessor(one, 0, "list", [9, 3], 2, 3) for one in (trie, on_torch(trie)))
+    rows = [[], [], []]
+    for _ in range(12):
+        tokens = allowed(here, rows)
+        assert allowed(there, rows) == tokens
+        rows = [row + [data.draw(st.sampled_from(sorted(choice)))] for row, choice in zip(rows, tokens, strict=True)]
+
+
+def test_an_accelerators_arrays_refuse_strays_and_dead_ends_too():
+    trie = on_torch(TitleTrie.from_token_ids([[2, EOS], [3, EOS]], EOS, VOCAB_SIZE))
+    with pytest.raises(RuntimeError, match="A row has left the title trie"):
+        allowed(TitleTrieLogitsProcessor(trie, 1), [[2], [4]])
+    scores = torch.zeros(1, VOCAB_SIZE)
+    scores[0, [2, 3]] = -torch.inf
+    with pytest.raises(RuntimeError, match="A row has no token left"):
+        TitleTrieLogitsProcessor(trie, 1)(torch.tensor([[11]]), scores)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PATHS, st.sampled_from(["single", "list"]), st.data())
+def test_state_carried_from_step_to_step_gives_what_reading_anew_gives(paths, mode, data):
+    """Whatever the rows do: grow, change places, come twice, leave, or turn out to be others altogether."""
+    trie = TitleTrie.from_token_ids(paths, EOS, VOCAB_SIZE)
+
+    def make():
+        return TitleTrieLogitsProcessor(trie, 0, mode, *([[9]] if mode == "list" else []))
+
+    carrying = make()
+    rows, known = [[]] * 3, [[]]
+    for _ in range(10):
+        tokens = allowed(carrying, rows)
+        assert tokens == allowed(make(), rows)
+        if data.draw(st.booleans()):
+            # As beam search and sampling go on, in any order; rows that have ended may be filled up with padding.
+            chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=4))
+            rows = [rows[i] + [0 if EOS in rows[i] else data.draw(st.sampled_from(sorted(tokens[i])))] for i in chosen]
+        else:
+            length = data.draw(st.sampled_from([len(row) for row in known]))
+            rows = [row for row in known if len(row) == length]
+        known += rows
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_of_a_step_stay_as_they_were_given(dtype):
+    """`generate` keeps them with `output_scores`, or a view of them."""
+    processor = TitleTrieLogitsProcessor(
+        TitleTrie.from_token_ids([[2, 3, EOS], [2, 4, EOS], [3, 4, EOS], [5, EOS]], EOS, VOCAB_SIZE), 0
+    )
+    rows, kept = torch.tensor([[2, 3, EOS], [3, 4, EOS]]), []
+    for length in range(4):
+        masked = processor(rows[:, :length], torch.ones(2, VOCAB_SIZE, dtype=dtype))
+        kept.append((masked[:, :], masked.clone()))
+        assert masked.dtype == dtype
+        del masked
+    assert all(torch.equal(view, copy_) for view, copy_ in kept)
 
 
 def test_rows_that_ended_allow_only_the_end_token_whatever_the_padding():

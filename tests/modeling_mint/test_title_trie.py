@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from modeling_mint import title_trie
 from modeling_mint.title_trie import TITLE_TRIE_NAME, TitleTrie
 from modeling_mint.tokenization_mint import encode_targets
+from tests.modeling_mint.accelerator import on_torch
 from tests.tiny import TITLES, tiny_byte_level_tokenizer, tiny_unigram_tokenizer
 
 EOS = 1
@@ -99,6 +100,12 @@ def test_trie_equals_naive_dict_trie(paths, vocab_size):
     assert trie.num_rows == len(paths)
     assert trie.max_depth == max(map(len, paths))
     assert trie.node_token.dtype == (torch.uint16 if vocab_size <= 65536 else torch.uint32)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PATHS)
+def test_an_accelerators_arrays_equal_the_naive_dict_trie_too(paths):
+    assert_equal_to_naive(on_torch(TitleTrie.from_token_ids(paths, EOS, 6)), paths)
 
 
 @settings(max_examples=300, deadline=None)
