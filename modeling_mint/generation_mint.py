@@ -102,7 +102,8 @@ class MintGenerationMixin:
 
         Raises:
             ValueError: if `k`, `num_beams`, `search` or `scoring` is out of range, a length penalty is asked of an
-                exact search, or `trie` is of another collection.
+                exact search, `trie` is of another collection, or the collection's docids are of another granularity
+                than the model's.
         """
         if search not in SEARCHES:
             raise ValueError(f"`search` is {search!r}; it must be one of {SEARCHES}.")
@@ -111,6 +112,7 @@ class MintGenerationMixin:
         num_beams = max(k, 10) if num_beams is None else num_beams
         if not 1 <= k <= num_beams:
             raise ValueError(f"`k` is {k}; it must be between 1 and `num_beams` ({num_beams}).")
+        processor.check_granularity(self.config)
         trie = processor.trie if trie is None else trie
         if trie.num_rows != processor.trie.num_rows:
             raise ValueError(

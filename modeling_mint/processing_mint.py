@@ -109,7 +109,8 @@ class MintProcessor(ProcessorMixin):
         tokenizer = AutoTokenizer.from_pretrained(backbone_name_or_path)
         kwargs.setdefault("padding_side", "right" if config.is_encoder_decoder else "left")
         processor = cls(tokenizer, None, collection, **kwargs)
-        processor.trie = TitleTrie.from_titles(processor.collection["title"], tokenizer)
+        batches = processor.collection.select_columns("title").iter(batch_size=10_000)
+        processor.trie = TitleTrie.from_titles((title for batch in batches for title in batch["title"]), tokenizer)
         return processor
 
     @property

@@ -76,8 +76,8 @@ class TokenTrie:
 
     def holds_token(self, token: int) -> bool:
         """Tells whether a token (`int`) occurs in any path."""
-        held = (self.walker.node_token[1:] == token).any() or (self.walker.tail_token[:-1] == token).any()
-        return bool(held) or token == self.eos_token_id
+        inside = (self.node_token[1:].cpu().numpy(), self.tail_token[:-1].cpu().numpy())
+        return token == self.eos_token_id or any((tokens == token).any() for tokens in inside)
 
     def children(self, nodes: torch.LongTensor) -> tuple[torch.LongTensor, torch.LongTensor, torch.LongTensor]:
         """

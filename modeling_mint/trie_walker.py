@@ -1,5 +1,6 @@
 """Walking a trie of token paths in flat arrays, many rows at once, in numpy or in torch."""
 
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,8 @@ class TrieWalker:
     Args:
         node_token, first_child, internal_node, tail_token, tail_start, tail_offset (`torch.Tensor`), eos_token_id:
             As for [`~token_trie.TokenTrie`].
+        xp (module, *optional*):
+            `numpy` or `torch`; by default the one for the arrays' device.
     """
 
     def __init__(
@@ -51,13 +54,14 @@ class TrieWalker:
         tail_start: torch.Tensor,
         tail_offset: torch.Tensor,
         eos_token_id: int,
+        xp: ModuleType | None = None,
     ):
         self.device = node_token.device
-        self.xp = np if self.device.type == "cpu" else torch
-        self.node_token = self.native(node_token)
+        self.xp = xp or (np if self.device.type == "cpu" else torch)
+        self.node_token = self._native_tokens(node_token)
         self.first_child = self.native(first_child)
         self.internal_node = self.native(internal_node)
-        self.tail_token = self.native(tail_token)
+        self.tail_token = self._native_tokens(tail_token)
         self.tail_start = self.native(tail_start)
         self.tail_offset = self.native(tail_offset)
         self.eos_token_id = eos_token_id
@@ -66,13 +70,27 @@ class TrieWalker:
         self._ways = self.arange(WAYS)[1:]
         self.level_ends: list[int] = []
         self.level_max_children: list[int] = []
-        self.max_depth, longest_tail = self._measure_levels()
+        self.max_depth, longest_tail = self._measure_levels(
+            *(tensor.cpu().numpy() for tensor in (node_token, first_child, internal_node))
+        )
         # Places of a tail: before it, behind each of its tokens, and behind the end token.
         self._places = longest_tail + 2
 
     def native(self, tensor: torch.Tensor) -> Array:
         """The array of a tensor on this trie's device; memory is shared."""
         return tensor.numpy() if self.xp is np else tensor
+
+    def _native_tokens(self, tensor: torch.Tensor) -> Array:
+        """Tokens as a native array. Torch knows unsigned integers on some devices only: it gets signed ones of the
+        same bits."""
+        if self.xp is np:
+            return tensor.numpy()
+        return tensor.view(torch.int16 if tensor.dtype == torch.uint16 else torch.int32)
+
+    def _token_at(self, tokens: Array, places: Array) -> Array:
+        """Tokens at places, as int64."""
+        token = self.xp.asarray(tokens[places], dtype=self.xp.int64)
+        return token if self.xp is np else token & (0xFFFF if tokens.dtype == torch.int16 else 0xFFFFFFFF)
 
     def tensor(self, array: Array) -> torch.Tensor:
         """The tensor of a native array; memory is shared."""
@@ -91,12 +109,11 @@ class TrieWalker:
             return np.repeat(np.arange(len(counts)), counts)
         return torch.repeat_interleave(counts, output_size=total)
 
-    def _measure_levels(self) -> tuple[int, int]:
+    def _measure_levels(
+        self, node_token: np.ndarray, first_child: np.ndarray, internal_node: np.ndarray
+    ) -> tuple[int, int]:
         """Tokens of the longest path and of the longest tail. Fills, per level of the branching part, `level_ends`,
         its end, and `level_max_children`. Levels are ranges of nodes, each found from the one above."""
-        node_token, first_child, internal_node = (
-            self.tensor(array).cpu().numpy() for array in (self.node_token, self.first_child, self.internal_node)
-        )
         tail_length = self.tail_lengths()
         first, end, max_depth = 0, 1, 0
         while first < end:
@@ -124,7 +141,7 @@ class TrieWalker:
 
     def token(self, nodes: Array) -> Array:
         """Tokens that lead to nodes of the branching part, such as an internal node's children."""
-        return self.xp.asarray(self.node_token[nodes], dtype=self.xp.int64)
+        return self._token_at(self.node_token, nodes)
 
     def outlook(self, nodes: Array) -> Outlook:
         """What can follow each node."""
@@ -135,7 +152,7 @@ class TrieWalker:
         leaf = position // self._places
         begin, end = self._tail_begin(leaf), self._tail_begin(leaf + 1)
         at = begin + (position - leaf * self._places)
-        tail_token = xp.asarray(self.tail_token[xp.minimum(at, end)], dtype=xp.int64)
+        tail_token = self._token_at(self.tail_token, xp.minimum(at, end))
         only_token = xp.where(at < end, tail_token, self.eos_token_id)
         has_one = (num_children == 0) & (at <= end)
         only_child = position + (self.num_nodes + 1)

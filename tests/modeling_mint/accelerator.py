@@ -2,19 +2,15 @@
 
 import copy
 
-import numpy as np
 import torch
 
 from modeling_mint.title_trie import TitleTrie
+from modeling_mint.trie_walker import TrieWalker
 
 
 def on_torch(trie: TitleTrie) -> TitleTrie:
     """The trie as it works on an accelerator: the walker's arrays are torch's."""
-    walker = copy.copy(trie.walker)
-    walker.xp = torch
-    for name, array in vars(walker).items():
-        if isinstance(array, np.ndarray):
-            setattr(walker, name, torch.from_numpy(array))
-    trie = copy.copy(trie)
-    trie.walker = walker
-    return trie
+    names = ("node_token", "first_child", "internal_node", "tail_token", "tail_start", "tail_offset", "eos_token_id")
+    there = copy.copy(trie)
+    there.walker = TrieWalker(**{name: getattr(trie, name) for name in names}, xp=torch)
+    return there

@@ -1,4 +1,5 @@
 import copy
+import resource
 
 import pytest
 import torch
@@ -130,6 +131,43 @@ def test_trie_of_another_collection_is_refused(models, processors):
     other = TitleTrie.from_titles(["Paris", "Moon"], processors["llama"].tokenizer)
     with pytest.raises(ValueError, match="`trie` is over a collection of 2 documents"):
         models["llama", "rag"].retrieve(QUESTIONS, processors["llama"], trie=other)
+
+
+@pytest.mark.parametrize("search", ["beam", "exact"])
+def test_retrieval_from_a_subset_is_retrieval_from_all_less_the_rest(kind, search, models, processors):
+    model, processor = models[kind, "rag"], processors[kind]
+    allowed = [row for row in range(len(TITLES)) if row % 3 == 0]
+    whole = model.retrieve(QUESTIONS, processor, k=len(TITLES))
+    part = model.retrieve(QUESTIONS, processor, k=14, trie=processor.trie.subset(allowed), search=search)
+    for rows, scores, docids, every_row, every_score in zip(
+        part.rows, part.scores, part.docids, whole.rows, whole.scores, strict=True
+    ):
+        expected = [(row, score) for row, score in zip(every_row, every_score, strict=True) if row in allowed]
+        assert rows == [row for row, _ in expected]
+        assert scores == pytest.approx([score for _, score in expected], abs=1e-4)
+        assert docids == [TITLES[row] for row in rows]
+
+
+def test_retrieval_from_sections_by_a_model_of_pages_is_refused(models, processors):
+    processor = copy.copy(processors["llama"])
+    processor.collection = processor.collection.add_column("page", TITLES)
+    with pytest.raises(ValueError, match="docid_granularity 'title' and the collection 'section'"):
+        models["llama", "rag"].retrieve(QUESTIONS, processor)
+
+
+@pytest.mark.slow
+def test_ten_thousand_queries_come_back_in_their_order_and_within_bounded_memory(models, processors, capsys):
+    model, processor = models["llama", "rag"], processors["llama"]
+    queries = [f"{QUESTIONS[i % 3]} {'what ' * (i % 7)}" for i in range(10_000)]
+    model.retrieve(queries[:500], processor)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = model.retrieve(queries, processor, show_progress=True)
+    # Kilobytes; the answers themselves are a few megabytes.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    assert "Retrieving: 100%" in capsys.readouterr().err
+    one_by_one = model.retrieve(queries[:21], processor, batch_size=1)
+    for i in range(0, 10_000, 101):
+        assert found.rows[i] == one_by_one.rows[i % 21]
 
 
 def test_gar_retrieves_with_its_own_answers_unless_it_is_given_some(kind, models, processors):

@@ -103,9 +103,9 @@ def test_trie_equals_naive_dict_trie(paths, vocab_size):
 
 
 @settings(max_examples=100, deadline=None)
-@given(PATHS)
-def test_an_accelerators_arrays_equal_the_naive_dict_trie_too(paths):
-    assert_equal_to_naive(on_torch(TitleTrie.from_token_ids(paths, EOS, 6)), paths)
+@given(PATHS, VOCAB_SIZES)
+def test_an_accelerators_arrays_equal_the_naive_dict_trie_too(paths, vocab_size):
+    assert_equal_to_naive(on_torch(TitleTrie.from_token_ids(paths, EOS, vocab_size)), paths)
 
 
 @settings(max_examples=300, deadline=None)
@@ -139,6 +139,7 @@ def test_walk_stays_at_a_leaf_through_padding_of_any_kind():
 def test_tokens_above_the_signed_16_bit_range_are_found():
     paths = [[65535, 40000, EOS], [32768, EOS], [7, EOS]]
     trie = TitleTrie.from_token_ids(paths, EOS, 65536)
+    assert on_torch(trie).children(torch.tensor([0]))[1].tolist() == [7, 32768, 65535]
     assert trie.children(torch.tensor([0]))[1].tolist() == [7, 32768, 65535]
     assert trie.rows(int(trie.walk(torch.tensor([paths[0]]))[0])) == [0]
 
