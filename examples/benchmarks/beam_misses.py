@@ -1,6 +1,6 @@
 """How often beam search misses the best docid, by the exact search of the same model; and what length penalties do.
 
-python examples/benchmarks/beam_misses.py --model outputs/mine/mint-rag --data dev.jsonl --json beam_misses.json
+    python examples/benchmarks/beam_misses.py --model outputs/mine/mint-rag --data dev.jsonl --json beam_misses.json
 """
 
 import json
@@ -32,9 +32,10 @@ SHORT = 3
 class Arguments:
     """
     Args:
-        model (`str`): folder or Hub id of a MINT model of the role rag, with its processor.
-        data (`str`): questions: KILT JSONL (`input`, `output` with provenance titles) or JSONL of samples (`query`,
-            `docids`).
+        model (`str`, *optional*, defaults to `"outputs/demo/mint-rag"`): folder or Hub id of a MINT model of the role
+            rag, with its processor.
+        data (`str`, *optional*, defaults to the demo's questions): KILT JSONL (`input`, `output` with provenance
+            titles) or JSONL of samples (`query`, `docids`).
         num_queries (`int`, *optional*, defaults to 200): the first that many questions.
         budget (`int`, *optional*, defaults to 500): prefixes that the exact search may expand per question.
         batch_size (`int`, *optional*, defaults to 4): questions searched at a time.
@@ -42,8 +43,11 @@ class Arguments:
         json (`str`, *optional*): file for the figures.
     """
 
-    model: str = field(metadata={"help": "Folder or Hub id of a MINT model."})
-    data: str = field(metadata={"help": "Questions with their titles, as JSONL."})
+    model: str = field(default="outputs/demo/mint-rag", metadata={"help": "Folder or Hub id of a MINT model."})
+    data: str = field(
+        default=str(Path(__file__).parents[1] / "data" / "vital_questions.jsonl"),
+        metadata={"help": "Questions with their titles, as JSONL."},
+    )
     num_queries: int = field(default=200, metadata={"help": "Number of questions."})
     budget: int = field(default=500, metadata={"help": "Prefixes that the exact search may expand per question."})
     batch_size: int = field(default=4, metadata={"help": "Questions searched at a time."})

@@ -161,6 +161,23 @@ def test_docid_search_benchmark(environment, tmp_path):
         assert report["same_top_k_set"][name]["retrieve, vocabulary"] >= 0.75
 
 
+def test_beam_misses_are_those_of_a_proven_search(environment, run_folders, tmp_path):
+    titles = ["Moon", "Eiffel Tower", "New York City Subway"]
+    records = [
+        {"input": f"what about {title}?", "output": [{"provenance": [{"title": title}]}]} for title in titles
+    ] + [{"query": "DNA?", "docids": ["DNA"]}]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    model = str(run_folders["llama"] / "mint-rag")
+    printed, report = run(
+        "beam_misses", environment, tmp_path, "--model", model, "--data", str(tmp_path / "questions.jsonl")
+    )
+    assert report["queries"] == 4 and report["exact"]["complete"] == 1
+    misses = [report["beams"][beams]["misses_best"] for beams in ("1", "5", "10", "20")]
+    assert misses == sorted(misses, reverse=True) and misses[-1] == 0
+    assert report["length_penalties"]["0.0"]["num_short"] + report["length_penalties"]["0.0"]["num_long"] == 4
+    assert "| 20 |" in printed
+
+
 @pytest.mark.slow
 def test_synthetic_titles_have_five_tokens_under_smollm2():
     tokenizer = AutoTokenizer.from_pretrained(smollm2_folder())
