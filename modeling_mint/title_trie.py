@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -11,18 +10,18 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from .title_trie_arrays import ARRAY_NAMES, FACT_NAMES, read_arrays, write_arrays
-from .title_trie_build import build_arrays, token_type
-from .title_trie_paths import flat_paths, leaf_paths
+from .title_trie_build import build_arrays
+from .title_trie_changes import TitleTrieChanges
+from .title_trie_paths import encode_titles, flat_paths
 from .token_trie import TokenTrie
-from .tokenization_mint import encode_targets, tokenizer_fingerprint
+from .tokenization_mint import tokenizer_fingerprint
 
 logger = logging.getLogger(__name__)
 
 TITLE_TRIE_NAME = "title_trie.safetensors"
-TITLES_AT_ONCE = 10_000
 
 
-class TitleTrie(TokenTrie):
+class TitleTrie(TitleTrieChanges, TokenTrie):
     """
     Token trie over the titles of a collection, which are its docids (MINT, SIGIR 2025): the only index there is.
 
@@ -109,7 +108,7 @@ class TitleTrie(TokenTrie):
             `ValueError`: if there is no title, if one is empty or only spaces, or if the tokenizer has no end token or
                 turns text into it.
         """
-        tokens, lengths, hashes = _encode(titles, tokenizer)
+        tokens, lengths, hashes = encode_titles(titles, tokenizer)
         trie = cls.from_token_ids(
             (tokens, lengths),
             eos_token_id=tokenizer.eos_token_id,
@@ -149,129 +148,13 @@ class TitleTrie(TokenTrie):
                 vocabulary.
         """
         tokens, lengths = flat_paths(paths, eos_token_id, vocab_size)
-        return cls._build(
-            tokens, lengths, np.arange(len(lengths)), len(lengths), eos_token_id, vocab_size, fingerprint
-        )
-
-    @classmethod
-    def _build(
-        cls,
-        tokens: np.ndarray,
-        lengths: np.ndarray,
-        rows: np.ndarray,
-        num_rows: int,
-        eos_token_id: int,
-        vocab_size: int,
-        fingerprint: str,
-    ) -> "TitleTrie":
         return cls(
-            **build_arrays(tokens, lengths, rows, vocab_size),
+            **build_arrays(tokens, lengths, np.arange(len(lengths)), vocab_size),
             eos_token_id=eos_token_id,
-            num_rows=num_rows,
+            num_rows=len(lengths),
             vocab_size=vocab_size,
             fingerprint=fingerprint,
         )
-
-    def subset(self, rows: Sequence[int] | np.ndarray | torch.Tensor) -> "TitleTrie":
-        """
-        Builds the trie over part of the collection, such as the documents on a topic, of a year, or that a user may
-        read, without tokenizing again. Rows keep their numbers, so the collection stays as it is.
-
-        Args:
-            rows (`Sequence[int]`, `np.ndarray` or `torch.Tensor`):
-                Rows that the trie is to lead to, in any order.
-
-        Returns:
-            [`TitleTrie`]: The trie, on the CPU.
-
-        Raises:
-            `ValueError`: if there is no row, or one is not in this trie.
-        """
-        wanted = self._marked(rows)
-        tokens, lengths, rows = self._paths(wanted)
-        if len(rows) < wanted.sum():
-            wanted[rows] = False
-            raise ValueError(f"Row {np.flatnonzero(wanted)[0]} is not in this trie: it is a subset already.")
-        return self._build(tokens, lengths, rows, self.num_rows, self.eos_token_id, self.vocab_size, self.fingerprint)
-
-    def without(self, rows: Sequence[int] | np.ndarray | torch.Tensor) -> "TitleTrie":
-        """
-        Builds the trie of the collection that is left when documents leave it. The rows behind them move up, as
-        `Dataset.select` over what stays moves them.
-
-        Args:
-            rows (`Sequence[int]`, `np.ndarray` or `torch.Tensor`):
-                Rows that leave the collection, in any order.
-
-        Returns:
-            [`TitleTrie`]: The trie, on the CPU.
-
-        Raises:
-            `ValueError`: if no row would be left, or one is not in the collection.
-        """
-        stays = ~self._marked(rows)
-        tokens, lengths, rows = self._paths(stays)
-        new_row = np.cumsum(stays) - 1
-        return self._build(
-            tokens,
-            lengths,
-            new_row[rows],
-            int(stays.sum()),
-            self.eos_token_id,
-            self.vocab_size,
-            self.fingerprint,
-        )
-
-    def with_titles(self, titles: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> "TitleTrie":
-        """
-        Builds the trie of the collection that documents are added to, tokenizing the new titles only.
-
-        Args:
-            titles (`Iterable[str]`):
-                Titles of the new documents, which become the last rows, as `datasets.concatenate_datasets` has it.
-            tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
-                Tokenizer that this trie was built with.
-
-        Returns:
-            [`TitleTrie`]: The trie, on the CPU.
-
-        Raises:
-            `ValueError`: if the tokenizer is another one, or a title is empty.
-        """
-        self.check_tokenizer(tokenizer)
-        tokens, lengths, rows = self._paths(np.ones(self.num_rows, bool))
-        new_tokens, new_lengths, _ = _encode(titles, tokenizer, first_row=self.num_rows)
-        num_rows = self.num_rows + len(new_lengths)
-        return self._build(
-            np.concatenate([tokens, new_tokens]),
-            np.concatenate([lengths, new_lengths]),
-            np.concatenate([rows, np.arange(self.num_rows, num_rows)]),
-            num_rows,
-            self.eos_token_id,
-            self.vocab_size,
-            self.fingerprint,
-        )
-
-    def _marked(self, rows: Sequence[int] | np.ndarray | torch.Tensor) -> np.ndarray:
-        """Marks the rows given among all rows of the collection."""
-        rows = np.asarray(rows, dtype=np.int64)
-        outside = rows[(rows < 0) | (rows >= self.num_rows)]
-        if len(outside) > 0:
-            raise ValueError(f"Row {outside[0]} is not in the collection of {self.num_rows} rows.")
-        marked = np.zeros(self.num_rows, bool)
-        marked[rows] = True
-        return marked
-
-    def _paths(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens, lengths and rows of the marked rows that the trie leads to, leaf by leaf."""
-        rows = self.leaf_order().numpy()
-        places = np.flatnonzero(wanted[rows])
-        if len(places) == 0:
-            raise ValueError("A title trie needs at least one title; no row is left.")
-        further = self.further_leaf.cpu().numpy()
-        # Of the places up to a leaf's first, as many are further rows as leaves before it have.
-        leaves = places - np.searchsorted(further + np.arange(1, len(further) + 1), places, side="right")
-        return *leaf_paths(self, leaves), rows[places]
 
     def leaf_order(self) -> torch.LongTensor:
         """
@@ -405,25 +288,3 @@ class TitleTrie(TokenTrie):
         if tokenizer is not None:
             trie.check_tokenizer(tokenizer)
         return trie
-
-
-def _encode(
-    titles: Iterable[str], tokenizer: PreTrainedTokenizerBase, first_row: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Token ids of all titles one after another, the length of each, and a hash of each title's text."""
-    width = token_type(len(tokenizer))
-    tokens, lengths, hashes = [np.empty(0, width)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-    titles, row = iter(titles), first_row
-    while batch := list(islice(titles, TITLES_AT_ONCE)):
-        for title in batch:
-            if not title.strip():
-                raise ValueError(
-                    f"The title of row {row} is empty: {title!r}. A document is found by its title only; "
-                    "give the row a title or drop it from the collection."
-                )
-            row += 1
-        paths = encode_targets(tokenizer, batch)
-        lengths.append(np.fromiter(map(len, paths), np.int32, len(paths)))
-        tokens.append(np.fromiter(chain.from_iterable(paths), width, int(lengths[-1].sum())))
-        hashes.append(np.fromiter(map(hash, batch), np.int64, len(batch)))
-    return np.concatenate(tokens), np.concatenate(lengths), np.concatenate(hashes)

@@ -1,15 +1,55 @@
 """Token paths on their way into the title trie, and out of it again."""
 
-from collections.abc import Sequence
-from itertools import chain
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from .title_trie_build import flat_ranges, token_type
+from .token_trie import TokenTrie
+from .tokenization_mint import encode_targets
 
-if TYPE_CHECKING:
-    from .title_trie import TitleTrie
+TITLES_AT_ONCE = 10_000
+
+
+def encode_titles(
+    titles: Iterable[str], tokenizer: PreTrainedTokenizerBase, first_row: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Tokenizes titles, a batch at a time, which a fast tokenizer does in parallel.
+
+    Args:
+        titles (`Iterable[str]`):
+            Titles, read once.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            Tokenizer of the model that will write them.
+        first_row (`int`, *optional*, defaults to 0):
+            Row of the first title.
+
+    Returns:
+        `tuple` of three `np.ndarray`: token ids of all titles one after another; the length of each title; a hash of
+        each title's text.
+
+    Raises:
+        `ValueError`: if a title is empty or only spaces, naming its row.
+    """
+    width = token_type(len(tokenizer))
+    tokens, lengths, hashes = [np.empty(0, width)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    titles, row = iter(titles), first_row
+    while batch := list(islice(titles, TITLES_AT_ONCE)):
+        for title in batch:
+            if not title.strip():
+                raise ValueError(
+                    f"The title of row {row} is empty: {title!r}. A document is found by its title only; "
+                    "give the row a title or drop it from the collection."
+                )
+            row += 1
+        paths = encode_targets(tokenizer, batch)
+        lengths.append(np.fromiter(map(len, paths), np.int32, len(paths)))
+        tokens.append(np.fromiter(chain.from_iterable(paths), width, int(lengths[-1].sum())))
+        hashes.append(np.fromiter(map(hash, batch), np.int64, len(batch)))
+    return np.concatenate(tokens), np.concatenate(lengths), np.concatenate(hashes)
 
 
 def flat_paths(
@@ -64,12 +104,12 @@ def flat_paths(
     return tokens.astype(token_type(vocab_size), copy=False), lengths.astype(np.int32, copy=False)
 
 
-def leaf_paths(trie: "TitleTrie", leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def leaf_paths(trie: TokenTrie, leaves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     Reads token paths back from a trie: the branching part from below, then the tails.
 
     Args:
-        trie ([`~title_trie.TitleTrie`]):
+        trie ([`~token_trie.TokenTrie`]):
             The trie.
         leaves (`np.ndarray` of shape `(n,)`):
             Leaves, counted in node order.

@@ -1,6 +1,6 @@
 """How often beam search misses the best docid, by the exact search of the same model; and what length penalties do.
 
-    python examples/benchmarks/beam_misses.py --model outputs/mine/mint-rag --data dev.jsonl --json beam_misses.json
+python examples/benchmarks/beam_misses.py --model outputs/mine/mint-rag --data dev.jsonl --json beam_misses.json
 """
 
 import json

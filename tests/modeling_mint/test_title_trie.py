@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from modeling_mint import title_trie
+from modeling_mint import title_trie_paths
 from modeling_mint.title_trie import TITLE_TRIE_NAME, TitleTrie
 from modeling_mint.tokenization_mint import encode_targets
 from tests.modeling_mint.accelerator import on_torch
@@ -299,7 +299,7 @@ def test_flat_arrays_give_the_trie_of_the_lists():
 
 def test_titles_may_come_from_a_generator_in_several_batches(monkeypatch):
     tokenizer = tiny_byte_level_tokenizer()
-    monkeypatch.setattr(title_trie, "TITLES_AT_ONCE", 7)
+    monkeypatch.setattr(title_trie_paths, "TITLES_AT_ONCE", 7)
     trie = TitleTrie.from_titles((title for title in TITLES), tokenizer)
     assert_equal_to_naive(trie, encode_targets(tokenizer, TITLES))
 
