@@ -61,9 +61,7 @@ class TokenTrie:
         self.tail_start = tail_start
         self.tail_offset = tail_offset
         self.eos_token_id = eos_token_id
-        self.walker = TrieWalker(
-            node_token, first_child, internal_node, tail_token, tail_start, tail_offset, eos_token_id
-        )
+        self.walker = TrieWalker(self)
         self.max_depth = self.walker.max_depth
 
     def __len__(self) -> int:

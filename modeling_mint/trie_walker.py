@@ -1,10 +1,13 @@
 """Walking a trie of token paths in flat arrays, many rows at once, in numpy or in torch."""
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from .token_trie import TokenTrie
 
 Array = np.ndarray | torch.Tensor
 
@@ -39,39 +42,29 @@ class TrieWalker:
     libraries have in common. Nodes and tokens are int64 arrays.
 
     Args:
-        node_token, first_child, internal_node, tail_token, tail_start, tail_offset (`torch.Tensor`), eos_token_id:
-            As for [`~token_trie.TokenTrie`].
+        trie ([`~token_trie.TokenTrie`]):
+            Its arrays.
         xp (module, *optional*):
             `numpy` or `torch`; by default the one for the arrays' device.
     """
 
-    def __init__(
-        self,
-        node_token: torch.Tensor,
-        first_child: torch.Tensor,
-        internal_node: torch.Tensor,
-        tail_token: torch.Tensor,
-        tail_start: torch.Tensor,
-        tail_offset: torch.Tensor,
-        eos_token_id: int,
-        xp: ModuleType | None = None,
-    ):
-        self.device = node_token.device
+    def __init__(self, trie: "TokenTrie", xp: ModuleType | None = None):
+        self.device = trie.node_token.device
         self.xp = xp or (np if self.device.type == "cpu" else torch)
-        self.node_token = self._native_tokens(node_token)
-        self.first_child = self.native(first_child)
-        self.internal_node = self.native(internal_node)
-        self.tail_token = self._native_tokens(tail_token)
-        self.tail_start = self.native(tail_start)
-        self.tail_offset = self.native(tail_offset)
-        self.eos_token_id = eos_token_id
-        self.num_nodes = len(node_token)
-        self.num_leaves = self.num_nodes - len(internal_node)
+        self.node_token = self._native_tokens(trie.node_token)
+        self.first_child = self.native(trie.first_child)
+        self.internal_node = self.native(trie.internal_node)
+        self.tail_token = self._native_tokens(trie.tail_token)
+        self.tail_start = self.native(trie.tail_start)
+        self.tail_offset = self.native(trie.tail_offset)
+        self.eos_token_id = trie.eos_token_id
+        self.num_nodes = len(trie.node_token)
+        self.num_leaves = self.num_nodes - len(trie.internal_node)
         self._ways = self.arange(WAYS)[1:]
         self.level_ends: list[int] = []
         self.level_max_children: list[int] = []
         self.max_depth, longest_tail = self._measure_levels(
-            *(tensor.cpu().numpy() for tensor in (node_token, first_child, internal_node))
+            *(tensor.cpu().numpy() for tensor in (trie.node_token, trie.first_child, trie.internal_node))
         )
         # Places of a tail: before it, behind each of its tokens, and behind the end token.
         self._places = longest_tail + 2
