@@ -19,6 +19,8 @@ def caches(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "datasets")
         patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(root / "modules"))
+        # Another test may have loaded remote code from the user's own cache, which then comes first.
+        patch.syspath_prepend(root / "modules")
         for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
             patch.delitem(sys.modules, name)
         yield
