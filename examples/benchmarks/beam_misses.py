@@ -131,6 +131,7 @@ def best(ranked: list[tuple[int, float]]) -> int | None:
 
 
 def leaves(ranked: list[tuple[int, float]]) -> set[int]:
+    """The leaves of a ranking."""
     return {leaf for leaf, _ in ranked}
 
 
@@ -167,6 +168,7 @@ def table(figures: dict) -> str:
 
 
 def main(command_line: list[str] | None = None) -> None:
+    """Measures, prints tables, and writes the figures where `--json` says."""
     (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses(command_line)
     with torch.inference_mode():
         figures = measure(arguments)
