@@ -287,7 +287,8 @@ class TitleTrieLogitsProcessor(LogitsProcessor):
         places = self._places(replace(cursor, outlook=outlook), int(widest), scores.shape[1])
         masked = torch.full_like(scores, -torch.inf, memory_format=torch.contiguous_format)
         masked.put_(places, scores.take(places))
-        masked = torch.where(tensor(begins)[:, None], self._mask_beginnings(scores), masked)
+        if xp is torch or begins.any():
+            masked = torch.where(tensor(begins)[:, None], self._mask_beginnings(scores), masked)
 
         # Below a token there must be a title that is not listed yet.
         gone = torch.where(tensor(cursor.exhausted()), -torch.inf, torch.inf).to(scores.dtype)

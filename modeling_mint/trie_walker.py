@@ -96,11 +96,11 @@ class TrieWalker:
     def _at_most(self, array: Array, limit: int) -> Array:
         return np.minimum(array, limit) if self.xp is np else array.clamp(max=limit)
 
-    def repeat(self, counts: Array, total: int | None = None) -> Array:
-        """Each index of `counts` as often as it says; `total`, their sum if known, spares waiting for a device."""
+    def repeat(self, counts: Array) -> Array:
+        """Each index of `counts` as often as it says."""
         if self.xp is np:
             return np.repeat(np.arange(len(counts)), counts)
-        return torch.repeat_interleave(counts, output_size=total)
+        return torch.repeat_interleave(counts)
 
     def _measure_levels(
         self, node_token: np.ndarray, first_child: np.ndarray, internal_node: np.ndarray
