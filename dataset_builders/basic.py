@@ -7,8 +7,9 @@ import datasets
 
 from modeling_mint.processing_mint import collection_granularity, page_titles
 
-from .collection import read_json_lines
-from .features import SAMPLE_FEATURES, new_sample, normalize_title, section_docid
+from .features import SAMPLE_FEATURES, new_sample
+from .json_lines import read_json_lines
+from .titles import kilt_section_titles, normalize_title, section_docid
 from .writing import collection_fingerprint, file_fingerprint, load_collection
 
 logger = logging.getLogger(__name__)
@@ -165,32 +166,6 @@ class BasicBuilder(datasets.GeneratorBasedBuilder):
                     'title, add the document, or pass on_missing_provenance="drop".'
                 )
         return _distinct(rows)
-
-
-def kilt_section_titles(section: str) -> list[str]:
-    r"""
-    Reads the section of a KILT provenance.
-
-    Args:
-        section (`str`):
-            "Section::::", then the headings from the page down, each with a full stop behind it and colons between
-            them; or a bare heading, taken as it is; or empty.
-
-    Returns:
-        `list[str]`: the headings, none for the lead section (KILT: "Section::::Abstract.").
-
-    Example:
-
-    ```python
-    >>> kilt_section_titles("Section::::History.:Middle Ages.\n")
-    ['History', 'Middle Ages']
-    ```
-    """
-    headings = section.strip()
-    if not headings.startswith("Section::::"):
-        return [headings] if headings else []
-    titles = headings.removeprefix("Section::::").removesuffix(".").split(".:")
-    return [] if titles == ["Abstract"] else titles
 
 
 def _distinct(items) -> list:

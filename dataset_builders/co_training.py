@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import datasets
 
-from .collection import read_json_lines
 from .features import SAMPLE_FEATURES, new_sample
+from .json_lines import read_json_lines
 from .writing import file_fingerprint
 
 

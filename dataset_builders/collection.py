@@ -10,42 +10,10 @@ import pyarrow.parquet as pq
 
 from modeling_mint.configuration_mint import DOCID_GRANULARITIES
 
-from .features import (
-    COLLECTION_FEATURES,
-    SECTION_COLLECTION_FEATURES,
-    clean_text,
-    normalize_title,
-    section_docid,
-)
+from .features import COLLECTION_FEATURES, SECTION_COLLECTION_FEATURES
+from .json_lines import read_json_lines
+from .titles import clean_text, normalize_title, section_docid
 from .writing import file_fingerprint
-
-
-def read_json_lines(path: str | Path) -> Iterator[tuple[str, dict]]:
-    """
-    Reads a JSONL file of objects; blank lines are passed over.
-
-    Args:
-        path (`str` or `Path`):
-            The file.
-
-    Yields:
-        `tuple[str, dict]`: the place of the record ("file, line n", for messages) and the record.
-
-    Raises:
-        `ValueError`: if a line is not UTF-8 or not a JSON object, naming file and line.
-    """
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            place = f"{path}, line {number}"
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{place}: not valid JSON ({error}). Mend or delete this line.") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"{place}: expected a JSON object, found {type(record).__name__}. Mend this line.")
-            yield place, record
 
 
 def read_documents(path: str | Path) -> Iterator[tuple[str, dict]]:

@@ -1,6 +1,4 @@
-"""The one schema of all samples and of the collection, and the one place where titles are normalised."""
-
-import unicodedata
+"""The one schema of all samples and of the collection."""
 
 from datasets import Features, List, Value
 
@@ -24,6 +22,8 @@ SAMPLE_FEATURES = Features(
     {
         # Unique within its config.
         "id": Value("string"),
+        # "train", "validation" or "test". Only labelled samples are ever in another split than "train".
+        "split": Value("string"),
         # KILT task, such as "open_qa" or "fact_verification".
         "task": Value("string"),
         # The question or claim; empty for source "collection".
@@ -36,6 +36,8 @@ SAMPLE_FEATURES = Features(
         "rows": List(Value("int32")),
         # Alternative complete evidence sets (titles): any one of them proves the answer.
         "provenance": List(List(Value("string"))),
+        # The part of the source document that a model wrote the query from; empty where no model did.
+        "passage": Value("string"),
         # One of SOURCES.
         "source": Value("string"),
         # Id of the model that wrote the sample, "" for humans.
@@ -46,6 +48,8 @@ SAMPLE_FEATURES = Features(
         "confidence": CONFIDENCE_FEATURES,
         # False only for samples that the confidence filter dropped.
         "kept": Value("bool"),
+        # All other fields of the record as a JSON object, such as KILT's '{"template_questions": [...]}'.
+        "metadata": Value("string"),
     }
 )
 """Schema of every sample: basic, auxiliary and co-training data alike, so that they concatenate as they are."""
@@ -67,80 +71,18 @@ COLLECTION_FEATURES = Features(
 SECTION_COLLECTION_FEATURES = Features(
     {
         **COLLECTION_FEATURES,
-        # Normalised title of the page that the section belongs to; `title` is its docid, see [`section_docid`].
+        # Normalised title of the page that the section belongs to; `title` is its docid, see
+        # [`~dataset_builders.titles.section_docid`].
         "page": Value("string"),
     }
 )
 """Schema of a collection whose documents are sections of pages (`docid_granularity="section"`)."""
 
 
-def normalize_title(title: str) -> str:
-    r"""
-    Brings a title to the form under which it is a docid: Unicode NFC, underscores as spaces, control characters
-    dropped, runs of whitespace as one space, none at the ends.
-
-    Args:
-        title (`str`):
-            Title as the source spells it.
-
-    Returns:
-        `str`: the normalised title; empty if there is nothing to see in it.
-
-    Example:
-
-    ```python
-    >>> normalize_title(" Eiffel_Tower\t")
-    'Eiffel Tower'
-    ```
-    """
-    words = unicodedata.normalize("NFC", title).replace("_", " ").split()
-    return " ".join(filter(None, map(clean_text, words)))
-
-
-def section_docid(page: str, *sections: str) -> str:
-    """
-    Makes the docid of a section, in CorpusLM's form "title, section" (`mint.md`, Sections). It is made here and read
-    nowhere: titles hold commas of their own, so the collection names each section's page in a column.
-
-    Args:
-        page (`str`):
-            Title of the page, as the source spells it.
-        *sections (`str`):
-            Titles of the section and of those it lies in, the outermost first; none, or an empty one, for the lead
-            section.
-
-    Returns:
-        `str`: the normalised docid.
-
-    Example:
-
-    ```python
-    >>> section_docid("Paris", "History", "Middle_Ages"), section_docid("Paris")
-    ('Paris, History, Middle Ages', 'Paris')
-    ```
-    """
-    return ", ".join(filter(None, map(normalize_title, (page, *sections))))
-
-
-def clean_text(text: str) -> str:
-    """
-    Drops the control characters (all of category Cc but tab and newline) and lone surrogates, which no tokenizer
-    has a use for and Arrow refuses.
-
-    Args:
-        text (`str`):
-            Any text.
-
-    Returns:
-        `str`: the text without them.
-    """
-    return "".join(char for char in text if char in "\t\n" or unicodedata.category(char) not in ("Cc", "Cs"))
-
-
 def new_sample(**fields) -> dict:
     """
     Makes a sample in the schema of [`SAMPLE_FEATURES`], filling in what is not given: empty strings and lists,
-    iteration 0, no confidence signals, kept.
+    split "train", iteration 0, no confidence signals, kept.
 
     Args:
         **fields:
@@ -162,17 +104,20 @@ def new_sample(**fields) -> dict:
     confidence = dict.fromkeys(CONFIDENCE_FEATURES) | fields.pop("confidence", {})
     sample = {
         "id": "",
+        "split": "train",
         "task": "open_qa",
         "query": "",
         "answers": [],
         "docids": [],
         "rows": [],
         "provenance": [],
+        "passage": "",
         "source": "",
         "model": "",
         "iteration": 0,
         "confidence": confidence,
         "kept": True,
+        "metadata": "{}",
     } | fields
     unknown = (sample.keys() - SAMPLE_FEATURES.keys()) | (confidence.keys() - CONFIDENCE_FEATURES.keys())
     if unknown:

@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from dataset_builders.basic import BasicBuilder, kilt_section_titles
+from dataset_builders.basic import BasicBuilder
 from dataset_builders.features import COLLECTION_FEATURES
 from dataset_builders.writing import build, write_collection
 
@@ -159,19 +159,3 @@ def test_sections_do_not_count_where_documents_are_pages(write_lines, cache_dir,
     path = write_lines("q.jsonl", {"id": "1", "input": "q?", "output": output})
     sample = build(BasicBuilder(cache_dir=cache_dir, data_files=path, collection=collection_folder))["train"][0]
     assert sample["docids"] == ["Paris"] and sample["rows"] == [1]
-
-
-@pytest.mark.parametrize(
-    ("section", "titles"),
-    [
-        ("Section::::History.", ["History"]),
-        ("Section::::History", ["History"]),
-        ("Section::::Life in the U.S..:Later years.\n", ["Life in the U.S.", "Later years"]),
-        ("Section::::Abstract.", []),
-        ("", []),
-        ("Abstract", ["Abstract"]),
-        ("In the U.S.", ["In the U.S."]),
-    ],
-)
-def test_kilt_sections_are_read_as_headings_from_the_page_down(section, titles):
-    assert kilt_section_titles(section) == titles
