@@ -193,12 +193,15 @@ def training_examples(
             # A labelled sample's docids are all relevant; a model's own are a ranking, of which the first is believed.
             for docid in docids if source == "labelled" else docids[:1]:
                 yield example(retrieval_task, docid, **inputs)
-    if answers and role == "rag":
-        context = [(document(row)[0], text(row)) for row in list(context_rows) or rows[:1]]
+    context = [(document(row)[0], text(row)) for row in list(context_rows) or rows[:1]]
+    if answers and role == "rag" and context:
         yield example("grounded_answer", answers[0], query=query, documents=context)
-    elif answers:
+    elif answers and role == "gar":
         yield example("closed_book_answer", answers[0], query=query)
     if source == "llm" and len(docids) > 1:
         yield example("docid_to_docid_list", *docid_list(docids[1:]), docid=docids[0])
-    if source in ("labelled", "llm"):
-        yield example("document_to_query", query, document=text(rows[0]))
+    # A labelled record need not have provenance.
+    if source in ("labelled", "llm") and rows:
+        # A long document has queries about each part of it: show the one that the query was written from.
+        asked_about = shorten(sample["passage"], max_document_chars) or text(rows[0])
+        yield example("document_to_query", query, document=asked_about)

@@ -48,6 +48,7 @@ def write_samples(
     role, partner_role = model.config.role, partner.config.role
     batching = {name: options[name] for name in ("batch_size", "show_progress") if name in options}
     set_seed(seed)
+    passages = [text for _, text in processor.context(rows)]
     queries = model.write_queries(rows, processor, temperature=temperature, **batching).texts
     own = StrategyInference(queries, processor, **{role: model}, **options)
     other = StrategyInference(queries, processor, **{partner_role: partner}, **options)
@@ -66,6 +67,7 @@ def write_samples(
                 docids=found.docids[i],
                 rows=found.rows[i],
                 provenance=[[processor.document(row)[0]]],
+                passage=passages[i],
                 source=role,
                 model=f"mint-{role}",
                 iteration=iteration,

@@ -33,7 +33,8 @@ def grounding_rows(
     ones, at a random place.
 
     Args:
-        gold_rows (`list[int]`): rows of the relevant documents.
+        gold_rows (`list[int]`): rows of the relevant documents; empty for a record without provenance, which reads the
+            retriever's list in any case.
         retrieved_rows (`Sequence[int]`): rows that a retriever returned for the query, best first.
         num_documents (`int`): documents to read.
         as_retrieved (`bool`): whether to take the retriever's list as it is.
@@ -42,7 +43,7 @@ def grounding_rows(
     Returns:
         `list[int]`: `num_documents` rows (fewer if the retriever returned fewer).
     """
-    if as_retrieved:
+    if as_retrieved or not gold_rows:
         return [int(row) for row in retrieved_rows[:num_documents]]
     gold = gold_rows[:1]
     context = [int(row) for row in retrieved_rows if row not in gold][: num_documents - 1]

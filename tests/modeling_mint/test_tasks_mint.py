@@ -122,6 +122,26 @@ def test_llm_sample_with_one_docid_has_no_related_titles_to_teach():
     ]
 
 
+@pytest.mark.parametrize(
+    ("role", "tasks"),
+    # The documents that a retriever found can be read all the same.
+    [("rag", ["grounded_answer"]), ("gar", ["closed_book_answer"])],
+)
+def test_labelled_sample_without_provenance_teaches_answering_only(role, tasks):
+    sample = new_sample(source="labelled", query=QUERY, answers=["Eiffel"])
+    assert [one.task for one in examples_of(sample, role, context_rows=[1])] == tasks
+
+
+def test_grounded_answer_is_not_learnt_from_no_document_at_all():
+    assert examples_of(new_sample(source="labelled", query=QUERY, answers=["Eiffel"]), "rag") == []
+
+
+def test_document_to_query_shows_the_passage_that_the_query_was_written_from():
+    sample = new_sample(source="llm", passage="Eiffel Tower: It was\nbuilt by Eiffel in 1889.", **SAMPLE)
+    (one,) = [one for one in examples_of(sample, "gar", max_document_chars=37) if one.task == "document_to_query"]
+    assert one.prompt == "Passage: Eiffel Tower: It was built by Eiffel\nQuestion:"
+
+
 def test_confidence_of_a_partners_sample_is_its_weight():
     sample = new_sample(source="gar", confidence={"score": 0.25}, **SAMPLE)
     assert [one.weight for one in examples_of(sample, "rag")] == [0.25, 0.25]

@@ -30,11 +30,12 @@ def write(models, writer_role, processor):
     return run
 
 
-def test_every_document_gives_one_sample_of_the_common_schema(write, writer_role):
+def test_every_document_gives_one_sample_of_the_common_schema(write, writer_role, processor):
     samples = write()
     columns = Dataset.from_list(samples, features=SAMPLE_FEATURES)
     assert columns["id"][:] == [f"{writer_role}-3-{row}" for row in ROWS]
     assert columns["provenance"][:] == [[[TITLES[row]]] for row in ROWS]
+    assert columns["passage"][:] == [text for _, text in processor.context(ROWS)]
     assert set(columns["source"]) == {writer_role} and set(columns["iteration"]) == {3}
     for sample in samples:
         assert set(sample) == set(SAMPLE_FEATURES)

@@ -191,3 +191,7 @@ def test_grounding_keeps_the_retrievers_order_and_the_number_of_documents():
         assert sorted(rows) == [3, 5, 9] and [row for row in rows if row != 3] == [9, 5]
     assert grounding_rows([3, 4], [], 2, False, rng) == [3]
     assert grounding_rows([3], [9, 5], 1, False, rng) == [3]
+
+
+def test_a_question_without_provenance_reads_what_the_retriever_returned():
+    assert grounding_rows([], [9, 5, 3], 2, False, random.Random(0)) == [9, 5]
