@@ -5,6 +5,9 @@ import numpy as np
 import Stemmer
 from datasets import Dataset
 
+NEIGHBOUR_QUERY_WORDS = 1000
+"""Words at the beginning of a document that its neighbours are looked for with; more only cost time."""
+
 
 class Bm25Retriever:
     """
@@ -63,7 +66,7 @@ class Bm25Retriever:
 
     def neighbours(self, rows: list[int], k: int) -> np.ndarray:
         """
-        Finds the documents nearest to given ones, whose whole text is the query.
+        Finds the documents nearest to given ones, whose title and first [`NEIGHBOUR_QUERY_WORDS`] words are the query.
 
         Args:
             rows (`list[int]`):
@@ -76,14 +79,20 @@ class Bm25Retriever:
             document is not its own neighbour.
         """
         k = min(k, len(self._documents) - 1)
-        found, _ = self.retrieve([self._documents[row] for row in rows], k + 1)
+        queries = [
+            " ".join(self._documents[row].split(maxsplit=NEIGHBOUR_QUERY_WORDS)[:NEIGHBOUR_QUERY_WORDS])
+            for row in rows
+        ]
+        found, _ = self.retrieve(queries, k + 1)
         others = np.empty((len(rows), k), dtype=np.int64)
         for i, row in enumerate(rows):
             others[i] = found[i][found[i] != row][:k]
         return others
 
 
-def related_rows(collection: Dataset, rows: list[int], num_related: int) -> list[list[int]]:
+def related_rows(
+    collection: Dataset, rows: list[int], num_related: int, retriever: Bm25Retriever | None = None
+) -> list[list[int]]:
     """
     Finds the documents related to given ones: those that the corpus links to, or the nearest neighbours under BM25
     where it links to none in the collection.
@@ -95,6 +104,8 @@ def related_rows(collection: Dataset, rows: list[int], num_related: int) -> list
             Rows of the documents.
         num_related (`int`):
             Most related documents to return for each.
+        retriever ([`Bm25Retriever`], *optional*):
+            Over this collection. Defaults to one that is made here where it is needed.
 
     Returns:
         `list[list[int]]`: for each document the rows of the related ones, nearest first, no title twice, its own
@@ -108,8 +119,8 @@ def related_rows(collection: Dataset, rows: list[int], num_related: int) -> list
     ]
     related = [_distinct(titles, row, candidates)[:num_related] for row, candidates in zip(rows, links, strict=True)]
     unlinked = [i for i, candidates in enumerate(related) if not candidates]
-    if unlinked:
-        retriever = Bm25Retriever(titles, collection["text"][:])
+    if unlinked and num_related:
+        retriever = retriever or Bm25Retriever(titles, collection["text"][:])
         # Twice as many, since equal titles count once.
         neighbours = retriever.neighbours([rows[i] for i in unlinked], 2 * num_related)
         for i, candidates in zip(unlinked, neighbours.tolist(), strict=True):

@@ -1,41 +1,62 @@
 """Raw documents -> the collection."""
 
 import json
+import os
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.builder import Key
+from datasets.exceptions import DatasetGenerationError
 
 from modeling_mint.configuration_mint import DOCID_GRANULARITIES
 
 from .features import COLLECTION_FEATURES, SECTION_COLLECTION_FEATURES
-from .json_lines import read_json_lines
-from .titles import clean_text, normalize_title, section_docid
+from .json_lines import FilePart, MalformedLines, read_json_lines, split_lines
+from .knowledge_source import KILT_URL, KNOWLEDGE_SOURCE, kilt_rows
+from .titles import clean_text, load_redirects, normalize_title, section_docid
 from .writing import file_fingerprint
 
+FORMATS = ("documents", "kilt")
+BATCH_SIZE = 1000
 
-def read_documents(path: str | Path) -> Iterator[tuple[str, dict]]:
+
+class MalformedCollectionError(DatasetGenerationError, ValueError):
     """
-    Reads raw documents from one file, by its suffix: `.parquet`; `.json`, one object of title -> article with the
-    text under "extract", as collections of encyclopedia summaries come; anything else is read as JSONL.
+    What a builder found wrong in its input. `datasets` hands its own errors on as they are, from other processes too;
+    of a plain `ValueError` there, nothing but "an error occurred" would reach the user.
+    """
+
+
+def read_documents(part: FilePart, malformed: MalformedLines) -> Iterator[tuple[str, dict]]:
+    """
+    Reads raw documents from a file, by its suffix: `.parquet`; `.json`, one object of title -> article with the text
+    under "extract", as collections of encyclopedia summaries come; anything else is read as JSONL.
 
     Args:
-        path (`str` or `Path`):
-            The file.
+        part ([`FilePart`]):
+            The part to read of a JSONL file. Others are read whole.
+        malformed ([`MalformedLines`]):
+            Counts malformed lines of JSONL, which are left out.
 
     Yields:
         `tuple[str, dict]`: the place of the document (for messages) and its fields.
 
     Raises:
-        `ValueError`: if the file is malformed, naming the place.
+        `ValueError`: if the file is malformed, or has too many malformed lines, naming the place.
     """
+    path = part.path
     suffix = Path(path).suffix
     if suffix == ".parquet":
         row = 0
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
+            for batch in file.iter_batches(batch_size=BATCH_SIZE):
                 for document in batch.to_pylist():
                     yield f"{path}, row {row}", document
                     row += 1
@@ -50,7 +71,7 @@ def read_documents(path: str | Path) -> Iterator[tuple[str, dict]]:
             fields = {key: value for key, value in article.items() if key != "extract"}
             yield f"{path}, article '{title}'", {"title": title, "text": article.get("extract")} | fields
     else:
-        yield from read_json_lines(path)
+        yield from read_json_lines(path, malformed, part)
 
 
 @dataclass
@@ -59,27 +80,58 @@ class CollectionConfig(datasets.BuilderConfig):
     Configuration of [`CollectionBuilder`]. `data_files` names the raw files; what they hold counts for the cache.
 
     Args:
+        format (`str`, *optional*, defaults to `"documents"`):
+            What the files hold: `"documents"` with titles and texts; or `"kilt"`, pages as KILT's knowledge source has
+            them (see [`~dataset_builders.knowledge_source.kilt_rows`]). Without `data_files`, `"kilt"` downloads it.
         docid_granularity (`str`, *optional*, defaults to `"title"`):
             What a row of the collection is: `"title"`, a page; or `"section"`, a section of a page.
+        max_malformed (`int`, *optional*, defaults to 0):
+            How many malformed lines or documents may be left out. They are counted and their places logged; one more
+            raises. With 0 the first one raises. With `num_proc` each process counts its own.
+        max_paragraphs (`int`, *optional*):
+            Of KILT's pages: how many paragraphs to keep, from the top; all by default.
+        max_related (`int`, *optional*, defaults to 20):
+            Of KILT's pages: most titles in `related`.
+        redirects (`str`, *optional*):
+            Of KILT's pages: file of [`~dataset_builders.titles.load_redirects`], to resolve their links with.
+        base_url (`str`, *optional*):
+            Where to download KILT's knowledge source from; from its authors by default.
     """
 
+    format: str = "documents"
     docid_granularity: str = "title"
+    max_malformed: int = 0
+    max_paragraphs: int | None = None
+    max_related: int = 20
+    redirects: str | None = None
+    base_url: str = KILT_URL
 
     def __post_init__(self):
         super().__post_init__()
-        if self.docid_granularity not in DOCID_GRANULARITIES:
-            raise ValueError(
-                f"docid_granularity is {self.docid_granularity!r}; it must be one of {', '.join(DOCID_GRANULARITIES)}."
-            )
+        for name, value, choices in (
+            ("format", self.format, FORMATS),
+            ("docid_granularity", self.docid_granularity, DOCID_GRANULARITIES),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+        for name, value, least in (
+            ("max_malformed", self.max_malformed, 0),
+            ("max_paragraphs", 1 if self.max_paragraphs is None else self.max_paragraphs, 1),
+            ("max_related", self.max_related, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
 
     def create_config_id(self, config_kwargs: dict, custom_features: datasets.Features | None = None) -> str:
-        if self.data_files is None:
+        if self.data_files is None and self.format != "kilt":
             raise ValueError("A collection is built from files: pass data_files=... (JSONL, Parquet or JSON).")
-        content = file_fingerprint(*(path for paths in self.data_files.values() for path in paths))
-        return super().create_config_id(config_kwargs | {"content": content}, custom_features)
+        paths = [path for paths in (self.data_files or {}).values() for path in paths]
+        content = file_fingerprint(*paths, *filter(None, [self.redirects]))
+        config_kwargs = config_kwargs | {"content": content}
+        return super().create_config_id(config_kwargs, custom_features)
 
 
-class CollectionBuilder(datasets.GeneratorBasedBuilder):
+class CollectionBuilder(datasets.ArrowBasedBuilder):
     """
     Builds the collection from JSONL or Parquet files with "title" and "text" (and optionally "related", a list of
     titles), or from a JSON object of title -> {"extract": text, ...}. All other fields go to `metadata`.
@@ -90,14 +142,20 @@ class CollectionBuilder(datasets.GeneratorBasedBuilder):
     sections needs no text. A section takes the fields that it does not have, such as "related", from the document.
     Headings inside a text are text.
 
-    Titles are normalised and control characters are dropped. Nothing is left out: a document without a title or
-    without text is an error that names its place.
+    With `format="kilt"` the files are KILT's knowledge source, or have its form.
+
+    Titles are normalised and control characters are dropped. Nothing is left out unless `max_malformed` says so: a
+    document without a title or without text is an error that names its place.
+
+    Files of lines are read in parts of some megabytes, so that memory stays the same whatever their size, and
+    `num_proc` processes share them; the rows are the same, in the same order.
 
     Example:
 
     ```python
     >>> builder = CollectionBuilder(cache_dir="cache", data_files="documents.jsonl")
     >>> write_collection(build(builder)["train"], "outputs/mint-collection")
+    >>> wikipedia = build(CollectionBuilder(format="kilt"), num_proc=16)["train"]
     ```
     """
 
@@ -108,19 +166,66 @@ class CollectionBuilder(datasets.GeneratorBasedBuilder):
         return datasets.DatasetInfo(features=SECTION_COLLECTION_FEATURES if by_section else COLLECTION_FEATURES)
 
     def _split_generators(self, dl_manager):
-        paths = [path for paths in self.config.data_files.values() for path in paths]
-        return [datasets.SplitGenerator(name="train", gen_kwargs={"paths": paths})]
+        if self.config.data_files is None:
+            self._paths = [dl_manager.download(posixpath.join(self.config.base_url, KNOWLEDGE_SOURCE))]
+        else:
+            self._paths = [path for paths in self.config.data_files.values() for path in paths]
+        parts = [part for path in self._paths for part in self._parts(path)]
+        return [datasets.SplitGenerator(name="train", gen_kwargs={"parts": parts})]
 
-    def _generate_examples(self, paths):
-        to_rows = _to_sections if self.config.docid_granularity == "section" else _to_documents
-        row = 0
-        for path in paths:
-            for place, fields in read_documents(path):
-                for document in to_rows(place, fields):
-                    yield row, document
-                    row += 1
-        if row == 0:
-            raise ValueError(f"The collection is empty: no document in {', '.join(paths)}. Check the data files.")
+    def _parts(self, path: str) -> list[FilePart]:
+        """What is read at a time: a part of a file of lines; a Parquet file or a JSON object whole."""
+        if self.config.format == "documents" and Path(path).suffix in (".parquet", ".json"):
+            return [FilePart(path, 0, os.path.getsize(path), 1)]
+        return split_lines(path)
+
+    def _prepare_split(self, split_generator, **kwargs):
+        super()._prepare_split(split_generator, **kwargs)
+        if split_generator.split_info.num_examples == 0:
+            raise ValueError(
+                f"The collection is empty: no document in {', '.join(self._paths)}. Check the data files."
+            )
+
+    def _generate_tables(self, parts):
+        malformed = MalformedLines(self.config.max_malformed)
+        self._redirects = load_redirects(self.config.redirects) if self.config.redirects else {}
+        for part_number, part in enumerate(parts):
+            rows, batch_number = self._rows(part, malformed), 0
+            while batch := self._next_batch(rows):
+                yield Key(part_number, batch_number), batch
+                batch_number += 1
+        malformed.log(", ".join(sorted({part.path for part in parts})))
+
+    def _next_batch(self, rows: Iterator[dict]) -> pa.Table | None:
+        try:
+            batch = list(islice(rows, BATCH_SIZE))
+        except ValueError as error:
+            raise MalformedCollectionError(str(error)) from error
+        return pa.Table.from_pylist(batch, schema=self.info.features.arrow_schema) if batch else None
+
+    def _rows(self, part: FilePart, malformed: MalformedLines) -> Iterator[dict]:
+        config = self.config
+        by_section = config.docid_granularity == "section"
+        if config.format == "kilt":
+            documents = read_json_lines(part.path, malformed, part)
+            to_rows = partial(
+                kilt_rows,
+                by_section=by_section,
+                max_paragraphs=config.max_paragraphs,
+                max_related=config.max_related,
+                redirects=self._redirects,
+            )
+        else:
+            documents = read_documents(part, malformed)
+            to_rows = _to_sections if by_section else _to_documents
+        for place, fields in documents:
+            try:
+                # All rows of a document or none.
+                rows = list(to_rows(place, fields))
+            except ValueError as error:
+                malformed.add(place, str(error))
+                continue
+            yield from rows
 
 
 def docids_of_several_pages(collection: datasets.Dataset) -> list[str]:
@@ -179,8 +284,8 @@ def _to_document(place: str, fields: dict) -> dict:
     return {
         "title": normalize_title(title),
         "text": clean_text(text).strip(),
-        "related": [normalize_title(link) for link in related],
-        "metadata": json.dumps(metadata, ensure_ascii=False, default=str),
+        "related": list(filter(None, map(normalize_title, related))),
+        "metadata": clean_text(json.dumps(metadata, ensure_ascii=False, default=str)),
     }
 
 

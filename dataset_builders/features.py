@@ -30,11 +30,13 @@ SAMPLE_FEATURES = Features(
         "query": Value("string"),
         # All accepted answers, the first one is the training target; empty where there is none.
         "answers": List(Value("string")),
-        # Ranked titles; for labelled data the relevant ones, in the order of the record.
+        # Ranked titles. Labelled: the relevant ones, in the order of the record; llm: the source document and, behind
+        # it, its related ones; rag and gar: what the model retrieved.
         "docids": List(Value("string")),
         # Rows of `docids` in the collection, in the same order.
         "rows": List(Value("int32")),
-        # Alternative complete evidence sets (titles): any one of them proves the answer.
+        # Alternative complete evidence sets (titles): any one of them proves the answer. Of a model's sample: the
+        # document that it wrote the query from.
         "provenance": List(List(Value("string"))),
         # The part of the source document that a model wrote the query from; empty where no model did.
         "passage": Value("string"),

@@ -3,20 +3,31 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from datasets import Dataset, DatasetBuilder, DatasetDict, load_dataset
 from datasets.exceptions import DatasetGenerationError
+from datasets.utils.py_utils import convert_file_size_to_int
 from huggingface_hub import DatasetCard
 
+MAX_SHARD_SIZE = "500MB"
+"""Most bytes of rows in a Parquet file, as in `Dataset.push_to_hub`."""
 
-def build(builder: DatasetBuilder) -> DatasetDict:
+ROWS_PER_STEP = 100
+"""A shard ends after a multiple of this many rows."""
+
+
+def build(builder: DatasetBuilder, num_proc: int | None = None) -> DatasetDict:
     """
     Runs a builder (or takes what its cache holds) and returns all splits.
 
     Args:
         builder ([`~datasets.DatasetBuilder`]):
             Builder, its config filled in.
+        num_proc (`int`, *optional*):
+            Processes that share the work; none but this one by default.
 
     Returns:
         [`~datasets.DatasetDict`]: the splits.
@@ -26,7 +37,7 @@ def build(builder: DatasetBuilder) -> DatasetDict:
             general error in front.)
     """
     try:
-        builder.download_and_prepare()
+        builder.download_and_prepare(num_proc=num_proc)
     except DatasetGenerationError as error:
         if isinstance(error.__cause__, ValueError):
             raise error.__cause__ from None
@@ -34,7 +45,7 @@ def build(builder: DatasetBuilder) -> DatasetDict:
     return builder.as_dataset()
 
 
-def write_collection(collection: Dataset, folder: str | Path) -> None:
+def write_collection(collection: Dataset, folder: str | Path, max_shard_size: int | str = MAX_SHARD_SIZE) -> None:
     """
     Writes a collection as a dataset folder with one split, "train".
 
@@ -43,11 +54,15 @@ def write_collection(collection: Dataset, folder: str | Path) -> None:
             Documents with the columns of [`~dataset_builders.features.COLLECTION_FEATURES`].
         folder (`str` or `Path`):
             Folder to write to, made if it does not exist. Its card keeps its text.
+        max_shard_size (`int` or `str`, *optional*, defaults to `"500MB"`):
+            Most bytes of rows in a Parquet file, before it is compressed.
     """
-    _write_splits(DatasetDict(train=collection), Path(folder), data_dir="data", config_name="default")
+    _write_splits(DatasetDict(train=collection), Path(folder), "data", "default", max_shard_size)
 
 
-def write_config(splits: DatasetDict, folder: str | Path, config_name: str) -> None:
+def write_config(
+    splits: DatasetDict, folder: str | Path, config_name: str, max_shard_size: int | str = MAX_SHARD_SIZE
+) -> None:
     """
     Writes one config of a dataset folder, leaving its other configs and the text of its card as they are.
 
@@ -58,25 +73,45 @@ def write_config(splits: DatasetDict, folder: str | Path, config_name: str) -> N
             Folder to write to, made if it does not exist.
         config_name (`str`):
             Name to load it by, such as "basic": `load_dataset(folder, "basic")`.
+        max_shard_size (`int` or `str`, *optional*, defaults to `"500MB"`):
+            Most bytes of rows in a Parquet file, before it is compressed.
     """
-    _write_splits(splits, Path(folder), data_dir=config_name, config_name=config_name)
+    _write_splits(splits, Path(folder), config_name, config_name, max_shard_size)
 
 
-def _write_splits(splits: DatasetDict, folder: Path, data_dir: str, config_name: str) -> None:
+def _write_splits(
+    splits: DatasetDict, folder: Path, data_dir: str, config_name: str, max_shard_size: int | str
+) -> None:
     (folder / data_dir).mkdir(parents=True, exist_ok=True)
-    paths = {split: folder / data_dir / f"{split}-00000-of-00001.parquet" for split in splits}
-    for split, path in paths.items():
-        temporary = path.with_name(f".{path.name}.tmp")
-        splits[split].to_parquet(temporary)
-        os.replace(temporary, path)
-    for path in set((folder / data_dir).glob("*.parquet")) - set(paths.values()):
-        path.unlink()  # a split that this config had before and has no more
+    paths = []
+    with TemporaryDirectory(prefix=".", dir=folder / data_dir) as temporary:
+        for split in sorted(splits):
+            shards = list(_shards(splits[split], convert_file_size_to_int(max_shard_size)))
+            for number, shard in enumerate(shards):
+                paths.append(folder / data_dir / f"{split}-{number:05d}-of-{len(shards):05d}.parquet")
+                shard.to_parquet(Path(temporary) / paths[-1].name)
+        # Nothing of what stood here before is touched until all is written.
+        for path in paths:
+            os.replace(Path(temporary) / path.name, path)
+    for path in set((folder / data_dir).glob("*.parquet")) - set(paths):
+        path.unlink()  # a shard or split that this config had before and has no more
     data_files = [{"split": split, "path": f"{data_dir}/{split}-*.parquet"} for split in splits]
     # `load_dataset` caches a local folder by its name and card, not by its files: the content must show in the card,
     # or a folder of the same name elsewhere would be read instead.
-    content = f"sha256 {file_fingerprint(*(paths[split] for split in sorted(paths)))}"
+    content = f"sha256 {file_fingerprint(*paths)}"
     entry = {"config_name": config_name, "data_files": data_files, "description": content}
     _merge_into_card(folder / "README.md", entry)
+
+
+def _shards(rows: Dataset, max_bytes: int) -> Iterator[Dataset]:
+    """Consecutive slices of at most `max_bytes` each (but of one step at least), the last one perhaps empty."""
+    first, num_bytes = 0, 0
+    for step, batch in enumerate(rows.with_format("arrow").iter(batch_size=ROWS_PER_STEP)):
+        num_bytes += batch.nbytes
+        if num_bytes > max_bytes and step:
+            yield rows.select(range(first, step * ROWS_PER_STEP))
+            first, num_bytes = step * ROWS_PER_STEP, batch.nbytes
+    yield rows.select(range(first, len(rows)))
 
 
 def _merge_into_card(path: Path, config: dict) -> None:

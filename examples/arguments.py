@@ -1,10 +1,11 @@
 """The settings of a run: one set for `run_mint.py` and for the script of every stage."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from trl import TrlParser
 
+from dataset_builders.quality import QualityArguments
 from modeling_mint import STRATEGIES
 from modeling_mint.configuration_mint import DOCID_GRANULARITIES
 from trainers.co_trainer import CoTrainingArguments
@@ -92,6 +93,91 @@ class RunArguments:
 
 
 @dataclass
+class SourceSettings:
+    """
+    How raw documents and labelled questions are read.
+
+    Args:
+        collection_format (`str`, *optional*, defaults to `"documents"`): `"documents"`, titles and texts; `"kilt"`,
+            KILT's knowledge source or a file of its form.
+        redirects (`str`, *optional*): titles by their aliases (JSON object, or JSONL or Parquet of title and
+            redirect), for provenance and, of KILT's pages, links.
+        on_missing_provenance (`str`, *optional*, defaults to `"error"`): what to do about evidence that the collection
+            does not hold: `"error"` or `"drop"`.
+        max_malformed (`int`, *optional*, defaults to 0): malformed lines or records that may be left out of each file
+            read; their places are logged.
+        num_proc (`int`, *optional*): processes that read the documents; one by default.
+    """
+
+    collection_format: str = field(
+        default="documents", metadata={"help": "What the documents' file holds.", "choices": ["documents", "kilt"]}
+    )
+    redirects: str | None = field(default=None, metadata={"help": "Titles by their aliases: JSON, JSONL, Parquet."})
+    on_missing_provenance: str = field(
+        default="error",
+        metadata={"help": "What to do about evidence not in the collection.", "choices": ["error", "drop"]},
+    )
+    max_malformed: int = field(default=0, metadata={"help": "Malformed lines that may be left out."})
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that read the documents."})
+
+
+@dataclass
+class AuxiliarySettings:
+    """
+    How the external LLM is asked for auxiliary data.
+
+    Args:
+        queries_per_document (`int`, *optional*, defaults to 1): most questions for one document, each about another
+            passage of it.
+        prompt_file (`str`, *optional*): Jinja template with the variable `passage` that asks for a question and its
+            answer. Defaults to one of `dataset_builders/prompts/`.
+        ranker (`str`, *optional*, defaults to `"source"`): order of the documents behind the source document:
+            `"source"`, as the corpus links to them or BM25 finds them near; `"llm"`, as the LLM ranks them.
+        llm_chat (`bool`, *optional*, defaults to `False`): the local LLM is asked by instruction, through its chat
+            template, instead of by examples to continue. A server is always asked by instruction.
+        llm_batch_size (`int`, *optional*, defaults to 32): prompts that the local LLM works on together.
+        llm_concurrency (`int`, *optional*, defaults to 8): requests under way at the same time at a server.
+        requests_per_minute (`float`, *optional*): most requests sent to a server in a minute; no limit by default.
+        prompt_price, completion_price (`float`, *optional*, defaults to 0.0): price of a million tokens of prompts and
+            of replies, for the cost in the report.
+    """
+
+    queries_per_document: int = field(default=1, metadata={"help": "Most questions for one document."})
+    prompt_file: str | None = field(default=None, metadata={"help": "Jinja template that asks for a question."})
+    ranker: str = field(
+        default="source",
+        metadata={"help": "Who orders the documents behind the source document.", "choices": ["source", "llm"]},
+    )
+    llm_chat: bool = field(default=False, metadata={"help": "Ask the local LLM by instruction."})
+    llm_batch_size: int = field(default=32, metadata={"help": "Prompts that the local LLM works on together."})
+    llm_concurrency: int = field(default=8, metadata={"help": "Requests under way at the same time at a server."})
+    requests_per_minute: float | None = field(default=None, metadata={"help": "Most requests in a minute."})
+    prompt_price: float = field(default=0.0, metadata={"help": "Price of a million tokens of prompts."})
+    completion_price: float = field(default=0.0, metadata={"help": "Price of a million tokens of replies."})
+
+
+@dataclass
+class ShardArguments:
+    """
+    Which share of the LLM's replies `generate_auxiliary.py` asks for.
+
+    Args:
+        num_shards (`int`, *optional*, defaults to 1): shares that the work is cut into.
+        shard_index (`int`, *optional*, defaults to 0): the share to work on, counted from 0.
+    """
+
+    num_shards: int = field(default=1, metadata={"help": "Shares that the work is cut into."})
+    shard_index: int = field(default=0, metadata={"help": "The share to work on, counted from 0."})
+
+    def __post_init__(self):
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(
+                f"shard_index is {self.shard_index}; of {self.num_shards} shards the indices are 0 to "
+                f"{self.num_shards - 1}."
+            )
+
+
+@dataclass
 class TrainingSettings:
     """
     How RAG and GAR are trained, in the warm-up and in co-training.
@@ -143,6 +229,9 @@ class Settings:
     """All settings of a run."""
 
     run: RunArguments
+    source: SourceSettings
+    auxiliary: AuxiliarySettings
+    quality: QualityArguments
     training: TrainingSettings
     co_training: CoTrainingArguments
     confidence: ConfidenceArguments
@@ -159,8 +248,8 @@ def parse_settings(arguments: list[str] | None = None, also: type | None = None)
     Returns:
         [`Settings`], or with `also` a tuple of [`Settings`] and an instance of it.
     """
-    classes = [RunArguments, TrainingSettings, CoTrainingArguments, ConfidenceArguments]
+    classes = [group.type for group in fields(Settings)]
     parser = TrlParser(classes + ([also] if also else []))
     parsed = parser.parse_args_and_config(arguments)
-    settings = Settings(*parsed[:4])
-    return (settings, parsed[4]) if also else settings
+    settings = Settings(*parsed[: len(classes)])
+    return (settings, parsed[-1]) if also else settings

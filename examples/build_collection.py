@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from dataset_builders.basic import BasicBuilder
 from dataset_builders.collection import CollectionBuilder, docids_of_several_pages
+from dataset_builders.features import SAMPLE_FEATURES
 from dataset_builders.writing import build, load_collection, write_collection, write_config
 from modeling_mint import MintProcessor, TitleTrie
 from modeling_mint.processing_mint import collection_granularity
@@ -66,9 +67,14 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
     AutoConfig.from_pretrained(resolve(run.backbone))
     if Path(source).is_file():
         builder = CollectionBuilder(
-            cache_dir=str(folder.cache), data_files=source, docid_granularity=run.docid_granularity
+            cache_dir=str(folder.cache),
+            data_files=source,
+            format=settings.source.collection_format,
+            docid_granularity=run.docid_granularity,
+            max_malformed=settings.source.max_malformed,
+            redirects=settings.source.redirects,
         )
-        collection = build(builder)["train"]
+        collection = build(builder, settings.source.num_proc)["train"]
         if run.leaf_order:
             tokenizer = AutoTokenizer.from_pretrained(resolve(run.backbone))
             collection = collection.select(TitleTrie.from_titles(collection["title"], tokenizer).leaf_order())
@@ -91,7 +97,14 @@ def build_collection(settings: Settings, folder: RunFolder) -> dict:
 
     if Path(labelled).is_file():
         basic = build(
-            BasicBuilder(cache_dir=str(folder.cache), data_files=labelled, collection=str(folder.collection))
+            BasicBuilder(
+                cache_dir=str(folder.cache),
+                data_files=labelled,
+                collection=str(folder.collection),
+                on_missing_provenance=settings.source.on_missing_provenance,
+                max_malformed=settings.source.max_malformed,
+                redirects=settings.source.redirects,
+            )
         )
     else:
         basic = load_labelled(labelled, collection["title"][:])
@@ -119,11 +132,17 @@ def load_labelled(name_or_path: str, titles: list[str]) -> DatasetDict:
     Labelled samples that were written before: the `basic` config of a dataset, or a dataset without configs.
 
     Raises:
-        ValueError: if a sample's docid does not stand in its row of the collection, whose `titles` are given.
+        ValueError: if the samples have another schema, or a sample's docid does not stand in its row of the
+            collection, whose `titles` are given.
     """
     basic = "basic" if "basic" in get_dataset_config_names(name_or_path) else None
     samples = load_dataset(name_or_path, basic)
     for split in samples.values():
+        if split.features != SAMPLE_FEATURES:
+            raise ValueError(
+                f"{name_or_path} has other fields than samples of this version: give the labelled questions as KILT "
+                "JSONL, or write the dataset again."
+            )
         for sample in split:
             for docid, row in zip(sample["docids"], sample["rows"], strict=True):
                 if row >= len(titles) or titles[row] != docid:

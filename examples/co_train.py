@@ -16,7 +16,7 @@ from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.co_training import CoTrainingBuilder
 from dataset_builders.writing import build, write_config
 from modeling_mint import MintForConditionalGeneration
-from trainers.co_trainer import CoTrainer
+from trainers.co_trainer import PARTNER, CoTrainer
 
 
 def inference_options(settings: Settings) -> dict:
@@ -57,7 +57,8 @@ def co_train(settings: Settings, folder: RunFolder) -> dict:
     )
     result = trainer.run()
 
-    written = sorted(folder.co_training.glob("iteration-*/*_samples.jsonl"))
+    iterations = range(1, len(result["iterations"]))
+    written = [folder.co_training / f"iteration-{i}" / f"{role}_samples.jsonl" for i in iterations for role in PARTNER]
     builder = CoTrainingBuilder(cache_dir=str(folder.cache), data_files=[str(path) for path in written])
     write_config(build(builder), folder.pseudo, "co_training")
 

@@ -20,7 +20,18 @@ logger = logging.getLogger(__name__)
 _OUR_FOLDERS = {"examples", "hub_cards", "trainers", "dataset_builders", "modeling_mint"}
 
 # Settings that change nothing in what a run writes.
-_NOT_PART_OF_A_RUN = {"output_dir", "serve", "strategy", "inference_batch_size"}
+_NOT_PART_OF_A_RUN = {
+    "output_dir",
+    "serve",
+    "strategy",
+    "inference_batch_size",
+    "num_proc",
+    "llm_batch_size",
+    "llm_concurrency",
+    "requests_per_minute",
+    "prompt_price",
+    "completion_price",
+}
 
 
 class RunFolder:

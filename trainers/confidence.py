@@ -4,7 +4,11 @@ import logging
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from datasets import Dataset
+
+from dataset_builders.features import SAMPLE_FEATURES
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +84,8 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[
     """
     Scores samples and marks those to keep; none is thrown away, so that a filter can be run again.
 
-    A sample without query or answer is never kept.
+    A sample without query or answer is never kept. Signals are rounded to what the schema stores (float32) before
+    they are scored: the samples that [`refilter`] reads back must have the same scores and stand in the same order.
 
     Args:
         samples (`list[dict]`): samples in the common schema, with their signals.
@@ -91,12 +96,13 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[
     """
     scored = []
     for sample in samples:
-        signals = {**sample["confidence"], "score": confidence_score(sample["confidence"], arguments)}
+        signals = _as_stored(sample["confidence"])
+        signals["score"] = confidence_score(signals, arguments)
         scored.append({**sample, "confidence": signals, "kept": False})
     limit = arguments.max_round_trip_rank
 
     def eligible(sample: dict) -> bool:
-        found = limit == 0 or 0 < sample["confidence"]["round_trip_rank"] <= limit
+        found = limit == 0 or 0 < (sample["confidence"]["round_trip_rank"] or 0) <= limit
         return found and bool(sample["query"]) and any(sample["answers"])
 
     ranked = sorted(filter(eligible, scored), key=lambda sample: -sample["confidence"]["score"])
@@ -108,6 +114,56 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[
         sample["kept"] = True
     logger.info("Confidence filter: %d samples, %d eligible, %d kept.", len(scored), len(ranked), len(kept))
     return scored
+
+
+def refilter(samples: Dataset, arguments: ConfidenceArguments) -> Dataset:
+    """
+    Filters co-training data again, with the signals that are stored in it: nothing is generated. What each model wrote
+    in each iteration is filtered by itself, as [`~trainers.co_trainer.CoTrainer`] does it, so that the same arguments
+    give the same `kept` and scores.
+
+    Args:
+        samples (`datasets.Dataset`): the `co_training` config, kept samples and dropped ones.
+        arguments ([`ConfidenceArguments`]): weights and rule.
+
+    Returns:
+        `datasets.Dataset`: the same samples, in order, with `confidence["score"]` and `kept` set anew.
+
+    Raises:
+        ValueError: if a sample has no signal with a weight, which those of humans and of the external LLM have not.
+    """
+    columns = samples.column_names
+    needed = samples.select_columns(["query", "answers", "confidence"])
+    filtered = [None] * len(samples)
+    for numbers in rows_by_writer(samples).values():
+        for number, sample in zip(numbers, filter_samples(needed.select(numbers).to_list(), arguments), strict=True):
+            filtered[number] = sample
+    for name in ("confidence", "kept"):
+        values = [sample[name] for sample in filtered]
+        samples = samples.remove_columns(name).add_column(name, values, feature=SAMPLE_FEATURES[name])
+    return samples.select_columns(columns)
+
+
+def rows_by_writer(samples: Dataset) -> dict[tuple[int, str], list[int]]:
+    """
+    Groups co-training data.
+
+    Args:
+        samples (`datasets.Dataset`): the `co_training` config.
+
+    Returns:
+        `dict[tuple[int, str], list[int]]`: (iteration, source) in ascending order to the numbers of the samples that
+        this model wrote in this iteration, in their order.
+    """
+    groups = {}
+    for number, writer in enumerate(zip(samples["iteration"], samples["source"], strict=True)):
+        groups.setdefault(writer, []).append(number)
+    return dict(sorted(groups.items()))
+
+
+def _as_stored(signals: dict) -> dict:
+    """Signals as the schema stores them."""
+    return {name: float(np.float32(value)) if isinstance(value, float) else value for name, value in signals.items()}
 
 
 def calibrate_temperature(log_probs: list[float], correct: list[bool]) -> float:

@@ -1,7 +1,4 @@
 import json
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from datasets import Dataset
@@ -9,6 +6,7 @@ from datasets import Dataset
 from dataset_builders.collection import CollectionBuilder
 from dataset_builders.features import COLLECTION_FEATURES
 from dataset_builders.writing import build, write_collection
+from tests.dataset_builders.chat_server import running_chat_server
 
 DOCUMENTS = [
     ("Eiffel Tower", "The Eiffel Tower is an iron tower in Paris. It was designed by Gustave Eiffel in 1889."),
@@ -68,68 +66,7 @@ def write_lines(tmp_path):
     return write
 
 
-class ChatServer(ThreadingHTTPServer):
-    """
-    OpenAI-compatible server whose model answers in capitals. `faults` are served first, one per request: a status,
-    "cut" (connection closed), "torn" (half a reply) or "slow" (a second of silence).
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), ChatHandler)
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.lock = threading.Lock()
-        self.faults, self.bodies, self.authorizations = [], [], set()
-
-    def reply_to(self, prompt):
-        return prompt.upper()
-
-    def handle_error(self, request, client_address):
-        """A client that has hung up is part of these tests, no news."""
-
-
-class ChatHandler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        assert self.path == "/v1/models"
-        self.send_json({"data": [{"id": "tiny-chat"}, {"id": "other"}]})
-
-    def do_POST(self):
-        assert self.path == "/v1/chat/completions"
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        with self.server.lock:
-            self.server.bodies.append(body)
-            self.server.authorizations.add(self.headers["authorization"])
-            fault = self.server.faults.pop() if self.server.faults else None
-        if isinstance(fault, int):
-            self.send_error(fault)
-        elif fault == "torn":
-            self.send_body(b'{"choices": [')
-        elif fault != "cut":
-            time.sleep(1.0 if fault == "slow" else 0)
-            message = {"role": "assistant", "content": self.server.reply_to(body["messages"][0]["content"])}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            self.send_json({"id": "1", "created": 0, "model": body["model"], "choices": [choice]})
-
-    def send_json(self, reply):
-        self.send_body(json.dumps(reply).encode())
-
-    def send_body(self, content):
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def chat_server():
-    with ChatServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with running_chat_server() as server:
         yield server
-        server.shutdown()
-        thread.join()

@@ -1,8 +1,11 @@
+import logging
+
 import pytest
 from datasets import Dataset
 
-from dataset_builders.basic import BasicBuilder
+from dataset_builders.basic import BasicBuilder, split_parts
 from dataset_builders.features import COLLECTION_FEATURES
+from dataset_builders.json_lines import read_json_lines
 from dataset_builders.writing import build, write_collection
 
 
@@ -78,11 +81,102 @@ def test_of_equal_titles_the_first_document_is_meant(write_lines, cache_dir, tmp
     assert sample["rows"] == [1]
 
 
-def test_missing_settings_are_named(cache_dir):
-    with pytest.raises(ValueError, match="data_files=.*collection="):
-        BasicBuilder(cache_dir=cache_dir)
-    with pytest.raises(ValueError, match="on_missing_provenance"):
-        BasicBuilder(cache_dir=cache_dir, on_missing_provenance="ignore")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "data_files=.*nq, triviaqa.*collection="),
+        ({"config_name": "nq"}, "collection="),
+        ({"config_name": "squad"}, "'squad' not found. Available: .*'nq'"),
+        ({"on_missing_provenance": "ignore"}, "on_missing_provenance must be 'error' or 'drop', not 'ignore'"),
+        ({"config_name": "nq", "on_missing_provenance": "ignore"}, "on_missing_provenance"),
+        ({"task": "qa"}, "task is 'qa'; it must be one of open_qa, "),
+        ({"max_query_chars": 0}, "max_query_chars is 0"),
+        ({"max_malformed": -1}, "max_malformed -1"),
+    ],
+)
+def test_settings_that_are_missing_or_wrong_are_named(cache_dir, options, message):
+    with pytest.raises(ValueError, match=message):
+        BasicBuilder(cache_dir=cache_dir, **options)
+
+
+def test_files_of_an_unknown_split_are_refused(write_lines, cache_dir, collection_folder):
+    with pytest.raises(ValueError, match="data_files has split 'dev'; splits are train, validation, test"):
+        files = {"dev": write_lines("q.jsonl", record(1, "Cat"))}
+        BasicBuilder(cache_dir=cache_dir, data_files=files, collection=collection_folder)
+
+
+def test_files_without_a_record_are_refused(write_lines, cache_dir, collection_folder):
+    path = write_lines("q.jsonl", "", " ")
+    with pytest.raises(ValueError, match=r"No record in .*q\.jsonl"):
+        build(BasicBuilder(cache_dir=cache_dir, data_files=path, collection=collection_folder))
+
+
+def test_parts_of_one_file_hold_each_line_once_under_its_split(write_lines):
+    lines = [record(1, "Cat", split="test"), "", record(2, "Cat", split="test"), {"id": "3", "input": 'a "split"?'}]
+    lines += ["{", record(4, "Cat", split="dev"), record(5, "Cat", split="validation"), '{"meta": {"split": "test"']
+    parts = list(split_parts(write_lines("q.jsonl", *lines), "train"))
+    assert [(split, part.first_line) for split, part in parts] == [
+        ("test", 1),
+        ("train", 4),
+        ("validation", 7),
+        ("train", 8),
+    ]
+    assert [id["id"] for _, part in parts[:1] for _, id in read_json_lines(part.path, part=part)] == ["1", "2"]
+    assert all(one.stop == other.start for (_, one), (_, other) in zip(parts, parts[1:], strict=False))
+
+
+def test_malformed_records_up_to_the_limit_are_left_out_and_their_lines_logged_once(
+    write_lines, cache_dir, collection_folder, caplog
+):
+    lines = [
+        record(1, "Cat"),
+        "{",
+        record(2, "Cat", split="test"),
+        {"id": "3"},
+        record(1, "Paris"),
+        record(4, "Paris"),
+    ]
+    options = {"data_files": write_lines("q.jsonl", *lines), "collection": collection_folder}
+    with caplog.at_level(logging.WARNING):
+        built = build(BasicBuilder(cache_dir=cache_dir, **options, max_malformed=3))
+    assert {split: samples["id"][:] for split, samples in built.items()} == {"train": ["1", "4"], "test": ["2"]}
+    (message,) = [text for text in caplog.messages if "malformed" in text]
+    assert message.startswith("default, train: 3 malformed")
+    assert [f"q.jsonl, line {number}" in message for number in range(1, 7)] == [False, True, False, True, True, False]
+    with pytest.raises(ValueError, match=r"More than 2 malformed .*line 2; .*line 4; .*line 5\. .*id '1' was taken"):
+        build(BasicBuilder(cache_dir=cache_dir, **options, max_malformed=2))
+
+
+def test_a_split_of_which_nothing_is_left_is_refused(write_lines, cache_dir, collection_folder):
+    path = write_lines("q.jsonl", record(1, "Dog"), "{", record(2, "Wolf"), record(3, "Cat", split="test"))
+    options = {"data_files": path, "collection": collection_folder, "on_missing_provenance": "drop"}
+    with pytest.raises(ValueError, match="split 'train' is left: 1 are malformed, and of 2 the collection lacks"):
+        build(BasicBuilder(cache_dir=cache_dir, **options, max_malformed=1))
+
+
+def test_more_records_than_a_batch_keep_their_order(write_lines, cache_dir, collection_folder):
+    path = write_lines("q.jsonl", *(record(number, "Cat") for number in range(2001)))
+    samples = build(BasicBuilder(cache_dir=cache_dir, data_files=path, collection=collection_folder))["train"]
+    assert samples["id"][:] == [str(number) for number in range(2001)]
+
+
+def test_provenance_is_found_under_the_title_that_its_alias_redirects_to(write_lines, cache_dir, collection_folder):
+    options = {"data_files": write_lines("q.jsonl", record(1, "La_Tour Eiffel")), "collection": collection_folder}
+    options["redirects"] = write_lines("redirects.json", {"La Tour_Eiffel": "The Tower", "The Tower": "Eiffel_Tower"})
+    samples = build(BasicBuilder(cache_dir=cache_dir, **options))["train"]
+    assert samples["docids"][:] == [["Eiffel Tower"]] and samples["rows"][:] == [[0]]
+    write_lines("redirects.json", {"La Tour Eiffel": "Paris"})
+    assert build(BasicBuilder(cache_dir=cache_dir, **options))["train"]["docids"][:] == [["Paris"]]
+
+
+def test_a_linked_entity_is_the_title_that_it_redirects_to(write_lines, cache_dir, collection_folder):
+    output = [{"answer": "Tour_Eiffel", "provenance": [{"title": "Tour Eiffel"}]}]
+    path = write_lines("q.jsonl", {"id": "1", "input": "the [START_ENT] tower [END_ENT]", "output": output})
+    redirects = write_lines("redirects.jsonl", {"title": "Tour Eiffel", "redirect": "Eiffel Tower"})
+    options = {"data_files": path, "collection": collection_folder, "redirects": redirects}
+    for own in ({"config_name": "wned"}, {"task": "entity_linking"}):
+        (sample,) = build(BasicBuilder(cache_dir=cache_dir, **options, **own))["train"]
+        assert sample["answers"] == sample["docids"] == ["Eiffel Tower"] and sample["task"] == "entity_linking"
 
 
 @pytest.fixture

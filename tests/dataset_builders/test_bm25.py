@@ -57,3 +57,17 @@ def test_no_title_is_related_twice():
     documents = collection(("Cat", "small animal", []), ("Dog", "small animal", []), ("Dog", "small animal too", []))
     assert len(related_rows(documents, [0], num_related=2)[0]) == 1
     assert related_rows(documents, [1], num_related=2) == [[0]]
+
+
+def test_neighbours_of_a_long_document_are_those_of_its_beginning():
+    filler = "zebra " * 200_000
+    titles, texts = ["Cat", "Mouse", "Zebra"], ["small animal " * 500 + filler, "small animal", "zebra"]
+    retriever = Bm25Retriever(titles, texts)
+    assert retriever.neighbours([0], k=2).tolist() == [[1, 2]]
+
+
+def test_a_retriever_can_be_shared():
+    documents = collection(("Cat", "small animal", []), ("Dog", "small animal", []), ("Paris", "city", []))
+    shared = Bm25Retriever(documents["title"][:], documents["text"][:])
+    assert related_rows(documents, [0, 2], 1, shared) == related_rows(documents, [0, 2], 1)
+    assert related_rows(documents, [0, 2], 0, shared) == [[], []]

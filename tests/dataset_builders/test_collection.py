@@ -61,6 +61,38 @@ def test_a_bad_document_is_named_by_file_and_line(write_lines, cache_dir, line, 
         build(CollectionBuilder(cache_dir=cache_dir, data_files=path))
 
 
+def test_malformed_documents_up_to_the_limit_are_left_out_and_their_places_logged(write_lines, cache_dir, caplog):
+    lines = [{"title": "A", "text": "a"}, '{"title": ', {"title": "B"}, {"title": "C", "text": "c"}]
+    path = write_lines("documents.jsonl", *lines)
+    collection = build(CollectionBuilder(cache_dir=cache_dir, data_files=path, max_malformed=2))["train"]
+    assert collection["title"][:] == ["A", "C"]
+    assert "2 malformed records left out" in caplog.text
+    assert "documents.jsonl, line 2; " in caplog.text and "documents.jsonl, line 3" in caplog.text
+    with pytest.raises(ValueError, match=r"More than 1 malformed records: .*line 2; .*line 3\. .*'text' as a string"):
+        build(CollectionBuilder(cache_dir=cache_dir, data_files=path, max_malformed=1))
+
+
+def test_a_page_with_a_malformed_section_is_left_out_whole(write_lines, cache_dir):
+    bad = {"title": "P", "text": "p", "sections": [{"title": "A", "text": "a"}, {"title": "B", "text": ""}]}
+    path = write_lines("pages.jsonl", bad, {"title": "Q", "text": "q"})
+    options = {"data_files": path, "docid_granularity": "section", "max_malformed": 1}
+    assert build(CollectionBuilder(cache_dir=cache_dir, **options))["train"]["title"][:] == ["Q"]
+
+
+def test_processes_share_files_and_keep_their_order(write_lines, tmp_path):
+    paths = [
+        write_lines(f"{name}.jsonl", *({"title": f"{name}{number}", "text": "text"} for number in range(1500)))
+        for name in "abc"
+    ]
+    one, two = (
+        build(CollectionBuilder(cache_dir=str(tmp_path / f"cache-{num_proc}"), data_files=paths), num_proc)["train"]
+        for num_proc in (1, 2)
+    )
+    assert len(two.cache_files) == 2
+    assert one["title"][:] == [f"{name}{number}" for name in "abc" for number in range(1500)]
+    assert two.to_list() == one.to_list()
+
+
 def test_an_empty_collection_is_refused(write_lines, cache_dir):
     with pytest.raises(ValueError, match="empty: no document in .*none.jsonl"):
         build(CollectionBuilder(cache_dir=cache_dir, data_files=write_lines("none.jsonl")))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataset_builders.auxiliary import PROMPT_FILE
+from dataset_builders.prompt_template import PROMPT_FOLDER, PromptTemplate
 from tests.tiny import TITLES, tiny_byte_level_tokenizer, tiny_llama, tiny_t5, tiny_unigram_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +36,23 @@ OPTIONS = {
     "max_iterations": "1",
     "num_beams": "5",
     "max_round_trip_rank": "0",
+    # The tiny LLM asks the same of every document.
+    "max_bm25_rank": "0",
+    "duplicate_similarity": "0",
     "documents_per_iteration": "8",
     "num_auxiliary_documents": "8",
     "max_document_chars": "80",
     "train_batch_size": "8",
 }
+
+
+def run_benchmark(script, environment, folder, *options):
+    """Runs a benchmark; returns what it printed and the report that it wrote."""
+    command = [sys.executable, str(ROOT / "examples" / "benchmarks" / f"{script}.py"), *options]
+    command += ["--json", str(folder / "report.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def write_json_lines(path: Path, records: list) -> Path:
@@ -57,10 +69,10 @@ def tiny_llm(folder: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     steps = 140
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, total_iters=steps)
-    prompt = PROMPT_FILE.read_text(encoding="utf-8").rstrip()
+    template = PromptTemplate(PROMPT_FOLDER / "query_and_answer.jinja", {"passage"})
     reply = tokenizer(REPLY, return_tensors="pt").input_ids
     for step in range(steps):
-        passage = f"{prompt}\n\nPassage: {DOCUMENTS[step % len(DOCUMENTS)]['text']}\nQuestion:"
+        passage = template.render(passage=DOCUMENTS[step % len(DOCUMENTS)]["text"])
         context = tokenizer(passage, return_tensors="pt", verbose=False).input_ids
         context = context[:, -(20 + context.shape[1] * step // steps) :]  # short ones first: cheaper
         labels = torch.cat([torch.full_like(context, -100), reply], dim=1)

@@ -1,8 +1,6 @@
 """The benchmarks run as a user runs them, on synthetic titles that are what their recipe says."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from transformers import AutoTokenizer
 
 from modeling_mint import TitleTrie
 from modeling_mint.tokenization_mint import encode_targets
-from tests.examples.conftest import ROOT
+from tests.examples.conftest import run_benchmark as run
 from tests.tiny import tiny_byte_level_tokenizer, tiny_llama, tiny_t5, tiny_unigram_tokenizer
 
 SYSTEMS = {
@@ -32,15 +30,6 @@ def source():
 
 def split(tokens, lengths):
     return [path.tolist() for path in np.split(tokens, np.cumsum(lengths)[:-1])]
-
-
-def run(script, environment, folder, *options):
-    """Runs a benchmark; returns what it printed and the report that it wrote."""
-    command = [sys.executable, str(ROOT / "examples" / "benchmarks" / f"{script}.py"), *options]
-    command += ["--json", str(folder / "report.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout, json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def test_synthetic_titles_are_distinct_and_more_of_them_begin_alike(source):

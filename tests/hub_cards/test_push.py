@@ -1,29 +1,28 @@
 """A push puts every artefact where it belongs, by the real client against a Hub on this machine."""
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import TOKEN, HubServer
 
 from hub_cards.push import plan_push, push_run
+from tests.hub_server import HubServer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def hub():
-    with HubServer() as server:
+    with HubServer(organizations=("my-org",)) as server:
         yield server
 
 
-def push(run_folder, endpoint, *options, token=TOKEN):
+def push(run_folder, hub, *options, token=HubServer.token):
     """Runs the push in a process of its own: the client reads its endpoint and token at import."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(run_folder / ".hf"), "HF_HUB_DISABLE_XET": "1"}
-    if token is not None:
-        environment["HF_TOKEN"] = token
+    environment = hub.environment(run_folder / ".hf", token) | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "hub_cards.push", "--org", "my-org", "--run", str(run_folder), *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -34,10 +33,10 @@ def contents(folder):
 
 def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder, hub):
     before = contents(run_folder)
-    process = push(run_folder, hub.endpoint)
+    process = push(run_folder, hub)
     assert process.returncode == 0, process.stderr
     assert contents(run_folder) == before
-    assert set(hub.repos) == {
+    assert set(hub.store.repos) == {
         ("dataset", "my-org/mint-collection"),
         ("dataset", "my-org/mint-pseudo"),
         ("model", "my-org/mint-rag"),
@@ -45,8 +44,7 @@ def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder
         ("space", "my-org/mint-demo"),
     }
 
-    model = hub.repos["model", "my-org/mint-rag"]["main"]
-    assert set(model) == {
+    assert hub.paths("my-org/mint-rag") == {
         "README.md",
         "config.json",
         "model.safetensors",
@@ -54,53 +52,54 @@ def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder
         "processor_config.json",
         "title_trie.safetensors",
     }
-    assert model["model.safetensors"] == (run_folder / "mint-rag" / "model.safetensors").read_bytes()
-    assert json.loads(model["processor_config.json"]) == {"role": "rag", "collection": "my-org/mint-collection"}
-    assert b'model="my-org/mint-rag"' in model["README.md"]
+    weights = (run_folder / "mint-rag" / "model.safetensors").read_bytes()
+    assert hub.read("my-org/mint-rag", "model.safetensors") == weights
+    settings = json.loads(hub.read("my-org/mint-rag", "processor_config.json"))
+    assert settings == {"role": "rag", "collection": "my-org/mint-collection"}
+    assert b'model="my-org/mint-rag"' in hub.read("my-org/mint-rag", "README.md")
 
-    pseudo = hub.repos["dataset", "my-org/mint-pseudo"]["main"]
-    card = yaml.safe_load(pseudo["README.md"].split(b"---")[1])
+    card = yaml.safe_load(hub.read("my-org/mint-pseudo", "README.md", "dataset").split(b"---")[1])
     assert [config["config_name"] for config in card["configs"]] == ["basic", "auxiliary", "co_training"]
     assert card["source_datasets"] == ["my-org/mint-collection"]
 
-    space = hub.repos["space", "my-org/mint-demo"]["main"]
-    assert set(space) == {"README.md", "app.py", "config.json", "requirements.txt"}
-    assert json.loads(space["config.json"]) == {
+    assert hub.paths("my-org/mint-demo", "space") == {"README.md", "app.py", "config.json", "requirements.txt"}
+    assert json.loads(hub.read("my-org/mint-demo", "config.json", "space")) == {
         "rag_model": "my-org/mint-rag",
         "gar_model": "my-org/mint-gar",
         "collection_size": 3,
         "examples": ["Who designed the Eiffel Tower?", "Which river?"],
     }
-    assert yaml.safe_load(space["README.md"].split(b"---")[1])["models"] == ["my-org/mint-rag", "my-org/mint-gar"]
+    card = yaml.safe_load(hub.read("my-org/mint-demo", "README.md", "space").split(b"---")[1])
+    assert card["models"] == ["my-org/mint-rag", "my-org/mint-gar"]
 
 
 def test_revision_is_a_branch_of_its_own(run_folder, hub):
-    process = push(run_folder, hub.endpoint, "--revision", "v2", "--commit_message", "Second run")
+    process = push(run_folder, hub, "--revision", "v2", "--commit_message", "Second run")
     assert process.returncode == 0, process.stderr
-    repo = hub.repos["model", "my-org/mint-gar"]
-    assert "config.json" in repo["v2"] and repo["main"] == {}
+    assert "config.json" in hub.paths("my-org/mint-gar", revision="v2")
+    assert hub.paths("my-org/mint-gar") == set()
 
 
 def test_pull_request_leaves_the_main_branch_as_it_was(run_folder, hub):
-    process = push(run_folder, hub.endpoint, "--create_pr")
+    process = push(run_folder, hub, "--create_pr")
     assert process.returncode == 0, process.stderr
     assert "discussions/1" in process.stderr
-    repo = hub.repos["model", "my-org/mint-rag"]
-    assert repo["main"] == {} and "config.json" in repo["pr/1"]
+    assert hub.paths("my-org/mint-rag") == set()
+    assert "config.json" in hub.paths("my-org/mint-rag", revision="refs/pr/1")
 
 
 def test_no_token_is_told_before_anything_is_sent(run_folder, hub):
-    process = push(run_folder, hub.endpoint, token=None)
+    process = push(run_folder, hub, token=None)
     assert process.returncode != 0
     assert "No Hugging Face token" in process.stderr
     assert hub.requests == []
 
 
 def test_wrong_token_uploads_nothing(run_folder, hub):
-    process = push(run_folder, hub.endpoint, token="hf_wrong")
+    process = push(run_folder, hub, token="hf_wrong")
     assert process.returncode != 0
     assert "401" in process.stderr
-    assert hub.repos == {}
+    assert hub.store.repos == {}
 
 
 def test_dry_run_lists_every_file(run_folder):

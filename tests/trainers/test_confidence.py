@@ -1,11 +1,20 @@
 import math
+import random
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataset_builders.features import new_sample
-from trainers.confidence import ConfidenceArguments, calibrate_temperature, confidence_score, filter_samples
+from dataset_builders.features import SAMPLE_FEATURES, new_sample
+from trainers.confidence import (
+    ConfidenceArguments,
+    calibrate_temperature,
+    confidence_score,
+    filter_samples,
+    refilter,
+    rows_by_writer,
+)
 
 SIGNALS = {
     "docid_log_prob": math.log(0.5),
@@ -90,10 +99,13 @@ def test_the_fraction_is_one_of_all_samples_and_never_rounds_to_none():
 
 
 def test_a_threshold_keeps_what_reaches_it():
-    arguments = ConfidenceArguments(keep="threshold", keep_threshold=0.75, weight_docid=1, weight_round_trip=1)
-    # Scores (0.4 + 1) / 2, (0.5 + 1) / 2 and (0.9 + 1) / 2.
-    assert kept_ids(filter_samples(samples_with(0.4, 0.5, 0.9), arguments)) == ["1", "2"]
-    assert kept_ids(filter_samples(samples_with(0.4, 0.3), arguments)) == []
+    samples = samples_with(0.5, 0.5, 0.5)
+    for sample, rank in zip(samples, (3, 2, 1), strict=True):
+        sample["confidence"]["round_trip_rank"] = rank
+    by_rank = {"weight_docid": 0, "keep": "threshold"} | ANY_ROUND_TRIP
+    # Scores 1/3, 1/2 and 1.
+    assert kept_ids(filter_samples(samples, ConfidenceArguments(keep_threshold=0.5, **by_rank))) == ["1", "2"]
+    assert kept_ids(filter_samples(samples[:2], ConfidenceArguments(keep_threshold=0.6, **by_rank))) == []
 
 
 def test_a_sample_that_does_not_find_its_source_is_dropped_whatever_its_score():
@@ -132,8 +144,82 @@ def test_filtering_again_gives_the_same_and_leaves_its_input_alone():
     assert len(kept_ids(filter_samples(once, ConfidenceArguments(keep_fraction=1.0)))) == 4
 
 
+def test_a_sample_without_round_trip_is_dropped_where_one_is_asked_for():
+    samples = samples_with(0.5, 0.5)
+    samples[0]["confidence"]["round_trip_rank"] = None
+    assert kept_ids(filter_samples(samples, ConfidenceArguments(keep_fraction=1.0))) == ["1"]
+    assert len(kept_ids(filter_samples(samples, ConfidenceArguments(keep_fraction=1.0, **ANY_ROUND_TRIP)))) == 2
+
+
 def test_no_samples_give_none():
     assert filter_samples([], ConfidenceArguments()) == []
+
+
+@pytest.fixture
+def written():
+    """What each model wrote in each of two iterations, 40 samples each, by (iteration, source)."""
+    rng = random.Random(0)
+
+    def sample(iteration, source, number):
+        return new_sample(
+            id=f"{source}-{iteration}-{number}",
+            query="a query?",
+            answers=["an answer"] if rng.random() < 0.9 else [""],
+            source=source,
+            iteration=iteration,
+            confidence={
+                # Log-probabilities as a search gives them, in float64; every other one as good as equal.
+                "docid_log_prob": -rng.random() if number % 2 else -0.3 - number * 1e-12,
+                "answer_log_prob": -2 * rng.random() if number % 2 else -0.3,
+                "round_trip_rank": rng.choice([0, 1, 1, 2]),
+                "docid_agreement": rng.choice([0.0, 0.5, 1.0]) if number % 2 else 1.0,
+                "answer_agreement": rng.random() if number % 2 else 1.0,
+            },
+        )
+
+    writers = [(iteration, source) for iteration in (1, 2) for source in ("gar", "rag")]
+    return {writer: [sample(*writer, number) for number in range(40)] for writer in writers}
+
+
+def as_dataset(groups):
+    return Dataset.from_list([sample for group in groups for sample in group], features=SAMPLE_FEATURES)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ConfidenceArguments(keep_fraction=0.3),
+        ConfidenceArguments(keep="threshold", keep_threshold=0.7, max_round_trip_rank=2),
+        ConfidenceArguments(weight_answer=0, weight_docid_agreement=3, **ANY_ROUND_TRIP),
+    ],
+    ids=["fraction", "threshold", "weights"],
+)
+def test_refiltering_stored_samples_gives_what_co_training_would_have_kept_and_scored(written, arguments):
+    before = as_dataset(filter_samples(group, ConfidenceArguments()) for group in written.values())
+    expected = as_dataset(filter_samples(group, arguments) for group in written.values())
+    again = refilter(before, arguments)
+    assert again.features == SAMPLE_FEATURES
+    assert again.to_list() == expected.to_list()
+    assert again["kept"][:] != before["kept"][:]
+    assert refilter(again, ConfidenceArguments()).to_list() == before.to_list()
+
+
+def test_refiltering_takes_the_best_of_each_model_and_iteration_in_whatever_order_they_are_stored(written):
+    arguments = ConfidenceArguments(keep_fraction=0.25, **ANY_ROUND_TRIP)
+    expected = {sample["id"]: sample for group in written.values() for sample in filter_samples(group, arguments)}
+    mixed = as_dataset(written.values()).select([row for start in range(40) for row in range(start, 160, 40)])
+    again = refilter(mixed, arguments)
+    assert again["id"][:] == mixed["id"][:]
+    assert kept_ids(again) == [id for id in again["id"] if expected[id]["kept"]]
+    writers = rows_by_writer(again)
+    assert list(writers) == [(1, "gar"), (1, "rag"), (2, "gar"), (2, "rag")]
+    assert all(sum(again.select(rows)["kept"]) == 10 for rows in writers.values())
+
+
+def test_samples_without_signals_cannot_be_refiltered():
+    labelled = Dataset.from_list([new_sample(id="1", source="labelled")], features=SAMPLE_FEATURES)
+    with pytest.raises(ValueError, match="No signal"):
+        refilter(labelled, ConfidenceArguments())
 
 
 @pytest.mark.parametrize("wrong", [{"keep": "best"}, {"keep_fraction": 0.0}, {"keep_fraction": 1.5}])
