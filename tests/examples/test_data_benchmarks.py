@@ -70,7 +70,7 @@ def test_auxiliary_quality_benchmark(environment, inputs, tmp_path, tiny_folder,
 
 
 def passage_title(prompt):
-    return prompt.split("<passage>\n")[1].split(" is ")[0]
+    return prompt.split("<passage>\n")[1].split(" stands")[0]
 
 
 def questions_without_split(inputs, tmp_path):
