@@ -129,6 +129,17 @@ def test_a_page_without_text_keeps_its_title_and_one_without_anchors_or_facts_is
     assert collection["metadata"][0] == "{}"
 
 
+def test_links_go_where_they_are_redirected_and_the_table_counts_for_the_cache(build_pages, tmp_path):
+    table = tmp_path / "redirects.json"
+    table.write_text('{"La Seine": "Seine", "City of Light": "Paris"}', encoding="utf-8")
+    paris = page(
+        "Paris", "A city.\n", anchors=[anchor("la%20Seine", 1), anchor("City_of_Light", 1), anchor("Seine", 1)]
+    )
+    assert build_pages(paris, redirects=str(table))["related"][:] == [["Seine"]]
+    table.write_text('{"La Seine": "Seine (river)"}', encoding="utf-8")
+    assert build_pages(paris, redirects=str(table))["related"][:] == [["Seine (river)", "City of Light", "Seine"]]
+
+
 def test_links_with_broken_quoting_do_no_harm(build_pages):
     hrefs = ["100%25", "50%", "%zz", "%ff%fe", "", "%23Top", "%00", "C%C3%A9zanne", "%F0%9F%98%80"]
     (row,) = build_pages(page("Art", "Text.\n", anchors=[anchor(href, 1) for href in hrefs]))

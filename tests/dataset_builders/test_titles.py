@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from dataset_builders.titles import kilt_section_titles, load_redirects, normalize_title, resolve_title
+from dataset_builders.titles import clean_text, kilt_section_titles, load_redirects, normalize_title, resolve_title
 
 
 @pytest.mark.parametrize(
@@ -13,12 +13,18 @@ from dataset_builders.titles import kilt_section_titles, load_redirects, normali
         ("A\x00B\x7f", "AB"),
         ("A \x07 B", "A B"),
         ("\x00", ""),
+        ("\u200b\ufeff", ""),
+        ("A\x0cB", "A B"),
         ('مرحبا 🙂 "x"', 'مرحبا 🙂 "x"'),
     ],
 )
 def test_titles_that_look_alike_become_one_docid(raw, normalized):
     assert normalize_title(raw) == normalized
     assert normalize_title(normalized) == normalized
+
+
+def test_control_characters_between_words_leave_a_space_and_others_nothing():
+    assert clean_text("one\x0ctwo\rthree\r\nfour\x00five\tsix\ud800\u0301") == "one two three\nfourfive\tsix\u0301"
 
 
 @pytest.mark.parametrize(
