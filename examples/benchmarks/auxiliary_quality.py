@@ -7,7 +7,7 @@ python examples/benchmarks/auxiliary_quality.py --collection outputs/mine/mint-c
 import json
 import random
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from transformers import HfArgumentParser
 from dataset_builders.auxiliary import AuxiliaryBuilder
 from dataset_builders.basic import BasicBuilder
 from dataset_builders.features import SAMPLE_FEATURES
+from dataset_builders.quality import QualityArguments
 from dataset_builders.writing import build, load_collection, write_text
 from modeling_mint import MintForConditionalGeneration, MintProcessor
 from modeling_mint.tasks_mint import TASKS
@@ -33,6 +34,9 @@ SUBSETS = ("all", "title_in_query", "title_not_in_query")
 @dataclass
 class Arguments:
     """
+    The filters take the options of `QualityArguments`, such as `--max_bm25_rank 10`; a folder `--work` belongs to one
+    setting of them.
+
     Args:
         collection (`str`): folder or Hub id of the collection.
         llm (`str`): folder, Hub id or URL of the LLM that wrote the replies.
@@ -65,7 +69,7 @@ class Arguments:
     json: str = field(default="", metadata={"help": "File for the figures."})
 
 
-def arms(arguments: Arguments) -> dict[str, Dataset]:
+def arms(arguments: Arguments, quality: QualityArguments) -> dict[str, Dataset]:
     """All samples of each arm, from the same replies."""
     collection = load_collection(arguments.collection)
     return {
@@ -78,6 +82,7 @@ def arms(arguments: Arguments) -> dict[str, Dataset]:
                 num_documents=arguments.num_documents or len(collection),
                 num_related=0,
                 filter=filtered,
+                quality=quality,
             )
         )["train"]
         for name, filtered in ARMS.items()
@@ -144,9 +149,9 @@ def interval(differences: np.ndarray, draws: int = 10_000) -> list[float]:
 
 def main() -> None:
     """Builds both arms, trains and judges them, prints the table and writes the figures where `--json` says."""
-    (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
+    arguments, quality = HfArgumentParser((Arguments, QualityArguments)).parse_args_into_dataclasses()
     Path(arguments.work).mkdir(parents=True, exist_ok=True)
-    samples = arms(arguments)
+    samples = arms(arguments, quality)
     if (available := min(map(len, samples.values()))) < arguments.num_samples:
         raise ValueError(
             f"--num_samples is {arguments.num_samples}, and an arm has {available} samples. Ask for fewer."
@@ -160,6 +165,7 @@ def main() -> None:
     members = dict(zip(SUBSETS, (np.ones_like(contains), contains, ~contains), strict=True))
     figures = {
         "machine": machine(),
+        "quality": asdict(quality),
         "available": {name: len(all_samples) for name, all_samples in samples.items()},
         "num_samples": arguments.num_samples,
         "recall@1": {},
