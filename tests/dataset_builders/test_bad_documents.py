@@ -201,11 +201,11 @@ def test_padding_that_a_text_spells_out_is_read(processor):
     assert len(padded) == inputs["input_ids"].shape[1] - plain.shape[1] > 0
     collated = MintDataCollator(processor.tokenizer.pad_token_id)(
         [
-            {"prompt_ids": ids, "target_ids": [5, 1], "component": 0, "weight": 1.0}
+            {"prompt_ids": ids, "target_ids": [5, 1], "task": "query_to_docid", "component": 0, "weight": 1.0}
             for ids in (plain[0].tolist(), [4] * (plain.shape[1] + 3))
         ]
     )
-    assert collated["attention_mask"][0].sum() == plain.shape[1] + 2
+    assert collated["attention_mask"][0].sum() == plain.shape[1] + 1
 
 
 def test_random_models_retrieve_bad_titles_and_nothing_else(kind, backbones, models, collection):
