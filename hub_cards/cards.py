@@ -60,6 +60,11 @@ def read_run(output_dir: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error.msg}). Run the last stage again.") from error
 
 
+def has_adapters(output_dir: str | os.PathLike) -> bool:
+    """Whether a run has trained adapters on one base, rather than two full models only."""
+    return Path(output_dir, "mint-base").is_dir()
+
+
 def model_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelCard:
     """
     Card of one of the two models, with the results of the stage that it comes from as `model-index`.
@@ -82,6 +87,29 @@ def model_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelC
         raise ValueError(f"role must be 'rag' or 'gar', not {role!r}.")
     card = ModelCard(_render("model_card.md", run, org, role=role))
     card.data.model_name = f"mint-{role}"
+    card.data.eval_results = _eval_results(run, role, org)
+    return card
+
+
+def base_card(run: dict[str, Any], org: str | None = None) -> ModelCard:
+    """
+    Card of the base that the two adapters belong to.
+
+    Arguments, result and errors are those of [`model_card`], without the role.
+    """
+    return ModelCard(_render("base_card.md", run, org))
+
+
+def adapter_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelCard:
+    """
+    Card of one of the two adapters, with PEFT's metadata and the results of the stage that it comes from.
+
+    Arguments, result and errors are those of [`model_card`].
+    """
+    if role not in ("rag", "gar"):
+        raise ValueError(f"role must be 'rag' or 'gar', not {role!r}.")
+    card = ModelCard(_render("adapter_card.md", run, org, role=role))
+    card.data.model_name = f"mint-{role}-adapter"
     card.data.eval_results = _eval_results(run, role, org)
     return card
 
@@ -127,7 +155,9 @@ def pseudo_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
 
 def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[str, RepoCard]:
     """
-    Renders the four cards of a run; the dataset cards keep the `configs` of their folders' `README.md`.
+    Renders the cards of a run, those of the base and its adapters where the run has them.
+
+    The dataset cards keep the `configs` of their folders' `README.md`.
 
     Args:
         output_dir (`str` or `os.PathLike`):
@@ -144,6 +174,9 @@ def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[
     """
     run = read_run(output_dir)
     cards = {"mint-rag": model_card(run, "rag", org), "mint-gar": model_card(run, "gar", org)}
+    if has_adapters(output_dir):
+        cards["mint-base"] = base_card(run, org)
+        cards |= {f"mint-{role}-adapter": adapter_card(run, role, org) for role in ("rag", "gar")}
     for folder, card in (("mint-collection", collection_card(run, org)), ("mint-pseudo", pseudo_card(run, org))):
         written = Path(output_dir) / folder / "README.md"
         if not written.is_file():
@@ -157,7 +190,8 @@ def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[
 
 def write_cards(output_dir: str | os.PathLike) -> None:
     """
-    Writes the `README.md` of `mint-rag`, `mint-gar`, `mint-collection` and `mint-pseudo`.
+    Writes the `README.md` of `mint-rag`, `mint-gar`, `mint-collection` and `mint-pseudo`, and of `mint-base`,
+    `mint-rag-adapter` and `mint-gar-adapter` where the run has them.
 
     Args:
         output_dir (`str` or `os.PathLike`):

@@ -1,4 +1,5 @@
-"""Pushes every artefact of a run to the Hub: the collection, the training data, both models, the demo Space.
+"""Pushes every artefact of a run to the Hub: the collection, the training data, both models, their adapters and the
+base of those where the run has them, the demo Space.
 
 ```bash
 python -m hub_cards.push --org my-org --run outputs/demo --dry_run
@@ -16,7 +17,7 @@ import pyarrow.parquet
 from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard, get_token
 from transformers import HfArgumentParser
 
-from .cards import read_run, render_cards
+from .cards import has_adapters, read_run, render_cards
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,12 @@ REQUIRED_FILES = {  # folder of a run -> patterns that must each match a file in
     "mint-pseudo": ("basic/*.parquet", "auxiliary/*.parquet", "co_training/*.parquet"),
     "mint-rag": MODEL_FILES,
     "mint-gar": MODEL_FILES,
+}
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "config.json")
+REQUIRED_ADAPTER_FILES = {  # the same, of a run that has trained adapters
+    "mint-base": MODEL_FILES,
+    "mint-rag-adapter": ADAPTER_FILES,
+    "mint-gar-adapter": ADAPTER_FILES,
 }
 
 
@@ -111,7 +118,8 @@ def plan_push(output_dir: str | os.PathLike, org: str) -> list[Upload]:
         FileNotFoundError: a folder of the run lacks a file that its repository cannot do without.
         ValueError: `run.json` lacks a fact that a card states.
     """
-    for folder, patterns in REQUIRED_FILES.items():
+    required = REQUIRED_FILES | (REQUIRED_ADAPTER_FILES if has_adapters(output_dir) else {})
+    for folder, patterns in required.items():
         for pattern in patterns:
             if not any(Path(output_dir, folder).glob(pattern)):
                 raise FileNotFoundError(
@@ -123,7 +131,9 @@ def plan_push(output_dir: str | os.PathLike, org: str) -> list[Upload]:
         files = _visible_files(Path(output_dir, folder)) | {"README.md": str(card).encode()}
         if "processor_config.json" in files:
             files["processor_config.json"] = _with_hub_collection(files["processor_config.json"], org)
-        repo_type = "model" if folder in ("mint-rag", "mint-gar") else "dataset"
+        if "adapter_config.json" in files:
+            files["adapter_config.json"] = _with_hub_base(files["adapter_config.json"], org)
+        repo_type = "dataset" if folder in ("mint-collection", "mint-pseudo") else "model"
         uploads.append(Upload(f"{org}/{folder}", repo_type, files))
     uploads.sort(key=lambda upload: upload.repo_type)
     return [*uploads, _space_upload(output_dir, org)]
@@ -214,6 +224,13 @@ def _with_hub_collection(processor_config: Path, org: str) -> bytes:
     if settings.get("collection") is None:
         raise ValueError(f"{processor_config} names no collection: save the processor again with its collection.")
     settings["collection"] = f"{org}/mint-collection"
+    return (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _with_hub_base(adapter_config: Path, org: str) -> bytes:
+    """The adapter's settings, its base read from the account instead of from the run's folder."""
+    settings = json.loads(adapter_config.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = f"{org}/mint-base"
     return (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
 
 

@@ -10,6 +10,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from .adapters_mint import MintAdapterMixin
 from .configuration_mint import MintConfig, save_code
 from .generation_mint import MintGenerationMixin
 
@@ -26,7 +27,7 @@ class MintPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
 
 
-class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, GenerationMixin):
+class MintForConditionalGeneration(MintAdapterMixin, MintGenerationMixin, MintPreTrainedModel, GenerationMixin):
     """
     A MINT model of either role: `p(docid | q; theta)` and `p(a | q, docids, documents; theta)` for RAG, `p(a | q;
     psi)` and `p(docid | q, a; psi)` for GAR, all from one backbone (MINT, SIGIR 2025; `mint.md`, Notation).
@@ -55,6 +56,8 @@ class MintForConditionalGeneration(MintPreTrainedModel, MintGenerationMixin, Gen
             auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             backbone = auto_class.from_config(config.backbone_config)
         self.backbone = backbone
+        # Of the adapters that share the backbone, by role (`load_roles`).
+        self.answer_temperatures: dict[str, float] = {}
         self.post_init()
 
     @classmethod

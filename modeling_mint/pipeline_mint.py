@@ -28,12 +28,15 @@ class MintPipeline(Pipeline):
 
     Args:
         model ([`MintForConditionalGeneration`]):
-            A MINT model of either role.
+            A MINT model of either role, or the base that `adapters` belong to.
         gar_model, rag_model ([`MintForConditionalGeneration`] or `str`, *optional*):
             The partner of `model`, as a model or as the folder or Hub id to load it from; needed by `"ensemble"` and
             `"cascade"`.
+        adapters (`dict[str, str]`, *optional*):
+            Folder or Hub id of the adapter by role, `"rag"` or `"gar"`. They are put onto `model`, so that one base
+            in memory plays both roles; without them the model's weights are its own.
         strategy (`str`, *optional*):
-            Defaults to the role of `model`.
+            Defaults to the role of `model`, with `adapters` to the first one's.
         top_k (`int`, *optional*, defaults to 5):
             Documents to return.
         num_beams (`int`, *optional*):
@@ -57,6 +60,10 @@ class MintPipeline(Pipeline):
 
     >>> ask = pipeline("mint", model="outputs/mint-rag", gar_model="outputs/mint-gar", trust_remote_code=True)
     >>> ask("Who designed the Eiffel Tower?", strategy="cascade")["answer"]
+
+    >>> adapters = {"rag": "outputs/mint-rag-adapter", "gar": "outputs/mint-gar-adapter"}
+    >>> ask = pipeline("mint", model="outputs/mint-base", adapters=adapters, trust_remote_code=True)
+    >>> ask("Who designed the Eiffel Tower?", strategy="ensemble")["answer"]
     ```"""
 
     _load_processor = True
@@ -64,7 +71,20 @@ class MintPipeline(Pipeline):
     _load_feature_extractor = False
     _load_image_processor = False
 
-    def __init__(self, model, *args, gar_model=None, rag_model=None, processor: MintProcessor | None = None, **kwargs):
+    def __init__(
+        self,
+        model,
+        *args,
+        gar_model=None,
+        rag_model=None,
+        adapters: dict[str, str] | None = None,
+        processor: MintProcessor | None = None,
+        **kwargs,
+    ):
+        if adapters is not None:
+            if gar_model is not None or rag_model is not None:
+                raise ValueError("Give the partner as one of `adapters` or as a model, not as both.")
+            model.load_roles(adapters)
         partners = {"gar": gar_model, "rag": rag_model}
         if partners.pop(model.config.role) is not None:
             role = model.config.role
@@ -75,7 +95,11 @@ class MintPipeline(Pipeline):
         if partner is not None and partner.config.role != partner_role:
             raise ValueError(f"`{partner_role}_model` has the role {partner.config.role!r}.")
         super().__init__(model, *args, processor=processor, **kwargs)
-        self.models = {model.config.role: self.model, partner_role: partner and partner.to(self.device)}
+        # Kept here: with adapters, the role of the model is that of the call before.
+        self.role = model.config.role
+        self.models = {self.role: self.model, partner_role: partner and partner.to(self.device)}
+        if partner is None:
+            self.models |= dict.fromkeys(model.answer_temperatures, self.model)
 
     def _sanitize_parameters(self, **parameters):
         unknown = sorted(set(parameters) - set(_CALL_PARAMETERS))
@@ -91,7 +115,7 @@ class MintPipeline(Pipeline):
         return {"queries": questions}
 
     def _forward(self, model_inputs, strategy=None, top_k=5, threshold=0.0, **options):
-        strategy = strategy or self.model.config.role
+        strategy = strategy or self.role
         inference = StrategyInference(model_inputs["queries"], self.processor, k=top_k, **self.models, **options)
         return {"output": inference.run(strategy), "strategy": strategy, "threshold": threshold}
 

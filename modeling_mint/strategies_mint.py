@@ -98,7 +98,8 @@ class StrategyInference:
         processor ([`MintProcessor`]):
             Processor with title trie and collection.
         rag, gar ([`MintForConditionalGeneration`], *optional*):
-            The models that the strategy needs.
+            The models that the strategy needs. One object may be both, with an adapter for each role
+            (`load_roles`): it takes the role that is its turn.
         k (`int`, *optional*, defaults to 5):
             Documents to return per query.
         num_beams (`int`, *optional*):
@@ -145,7 +146,8 @@ class StrategyInference:
 
     def _model(self, role: str):
         if self.models[role] is None:
-            raise ValueError(f"This strategy needs a {role.upper()} model: give `{role}_model`.")
+            raise ValueError(f"This strategy needs a {role.upper()} model: give `{role}_model`, or its adapter.")
+        self.models[role].set_role(role)
         return self.models[role]
 
     @cached_property

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
@@ -136,3 +137,21 @@ def real_run_folder(run_folder, models):
         shutil.rmtree(run_folder / folder)
         shutil.copytree(models / folder, run_folder / folder)
     return run_folder
+
+
+@pytest.fixture
+def adapter_run_folder(real_run_folder, models):
+    """The same, of a run that trained two adapters on one base; their weights are random."""
+    for seed, role in enumerate(("rag", "gar")):
+        base = MintForConditionalGeneration.from_backbone_pretrained(models / "backbone-rag", role=role)
+        if role == "rag":
+            base.save_pretrained(real_run_folder / "mint-base")
+            for name in ("processor_config.json", "title_trie.safetensors", "tokenizer.json", "tokenizer_config.json"):
+                shutil.copyfile(models / "mint-rag" / name, real_run_folder / "mint-base" / name)
+        torch.manual_seed(seed)
+        lora = LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", init_lora_weights=False)
+        adapter = get_peft_model(base, lora)
+        adapter.peft_config["default"].base_model_name_or_path = "../mint-base"
+        adapter.save_pretrained(real_run_folder / f"mint-{role}-adapter", save_embedding_layers=False)
+        base.config.save_pretrained(real_run_folder / f"mint-{role}-adapter")
+    return real_run_folder

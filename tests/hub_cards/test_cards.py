@@ -11,7 +11,7 @@ import yaml
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 
-from hub_cards.cards import collection_card, model_card, pseudo_card, write_cards
+from hub_cards.cards import adapter_card, collection_card, model_card, pseudo_card, write_cards
 
 
 def leaf_paths(facts, path=()):
@@ -135,15 +135,47 @@ def test_cards_need_a_finished_run(run_folder):
         write_cards(run_folder)
 
 
+def test_adapter_card_names_its_base_and_carries_its_results(run):
+    card = adapter_card(run, "gar", org="my-org")
+    found = metadata(card)
+    assert (found["library_name"], found["base_model_relation"]) == ("peft", "adapter")
+    assert found["base_model"] == "my-org/mint-base"
+    assert 'adapters={"rag": "my-org/mint-rag-adapter", "gar": "my-org/mint-gar-adapter"}' in card.text
+    assert card.data.eval_results == model_card(run, "gar", org="my-org").data.eval_results
+    with pytest.raises(ValueError, match="'reader'"):
+        adapter_card(run, "reader")
+
+
+def test_cards_of_base_and_adapters_are_written_where_the_run_has_them(run_folder):
+    write_cards(run_folder)
+    assert len(list(run_folder.glob("*/README.md"))) == 4
+    for folder in ("mint-base", "mint-rag-adapter", "mint-gar-adapter"):
+        (run_folder / folder).mkdir()
+    write_cards(run_folder)
+    assert "has not been trained" in (run_folder / "mint-base" / "README.md").read_text()
+    assert "# mint-rag-adapter" in (run_folder / "mint-rag-adapter" / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["mint-base", "mint-rag-adapter"])
+def test_code_block_of_an_adapters_card_runs_as_it_stands(adapter_run_folder, tmp_path, folder):
+    run_code_block(adapter_run_folder, tmp_path, folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["mint-rag", "mint-gar", "mint-collection", "mint-pseudo"])
 def test_code_block_of_a_card_runs_as_it_stands(real_run_folder, tmp_path, folder):
-    write_cards(real_run_folder)
-    (code,) = re.findall(r"```python\n(.*?)```", (real_run_folder / folder / "README.md").read_text(), re.DOTALL)
+    run_code_block(real_run_folder, tmp_path, folder)
+
+
+def run_code_block(run_folder, tmp_path, folder):
+    """Runs the code of a card in the run's folder, in a process of its own."""
+    write_cards(run_folder)
+    (code,) = re.findall(r"```python\n(.*?)```", (run_folder / folder / "README.md").read_text(), re.DOTALL)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=real_run_folder, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=run_folder, env=environment, capture_output=True, text=True, timeout=120
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.strip()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset
 
 from hub_cards.push import plan_push, push_run
-from tests.hub_server import HubServer
+from modeling_mint import MintForConditionalGeneration, MintPipeline, MintProcessor
+from tests.hub_server import HubServer, run_fresh
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,3 +134,55 @@ def test_processor_without_a_collection_is_refused(run_folder):
     (run_folder / "mint-rag" / "processor_config.json").write_text("{}")
     with pytest.raises(ValueError, match="names no collection"):
         plan_push(run_folder, "my-org")
+
+
+# What a reader of the card does, in a process with an empty cache and without the project's packages.
+ASK = """
+from transformers import AutoModel, pipeline
+adapters = {"rag": "my-org/mint-rag-adapter", "gar": "my-org/mint-gar-adapter"}
+ask = pipeline("mint", model="my-org/mint-base", adapters=adapters, trust_remote_code=True)
+question = "Who designed the Eiffel Tower?"
+replies = {strategy: ask(question, strategy=strategy) for strategy in ("rag", "gar", "ensemble", "cascade")}
+alone = AutoModel.from_pretrained("my-org/mint-gar-adapter", trust_remote_code=True)
+answer = alone.answer([question], ask.processor).texts[0]
+print(json.dumps({"replies": replies, "one": ask.models["rag"] is ask.models["gar"], "role": alone.config.role,
+                  "answer": answer}))
+"""
+
+
+def test_pushed_adapters_answer_from_the_hub_as_they_do_in_the_run(adapter_run_folder, hub, tmp_path):
+    before = contents(adapter_run_folder)
+    process = push(adapter_run_folder, hub)
+    assert process.returncode == 0, process.stderr
+    assert contents(adapter_run_folder) == before
+    assert hub.paths("my-org/mint-gar-adapter") == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "config.json",
+    }
+    settings = json.loads(hub.read("my-org/mint-gar-adapter", "adapter_config.json"))
+    assert settings["base_model_name_or_path"] == "my-org/mint-base"
+    settings = json.loads(hub.read("my-org/mint-base", "processor_config.json"))
+    assert settings["collection"] == "my-org/mint-collection"
+
+    found = run_fresh(hub, tmp_path, ASK)
+    assert found["one"] and found["role"] == "gar"
+    assert found["answer"] == found["replies"]["gar"]["answer"]
+    model = MintForConditionalGeneration.from_pretrained(adapter_run_folder / "mint-base")
+    model.load_roles({role: adapter_run_folder / f"mint-{role}-adapter" for role in ("rag", "gar")})
+    collection = Dataset.from_parquet(
+        str(adapter_run_folder / "mint-collection/data/*.parquet"), cache_dir=str(tmp_path / "cache")
+    )
+    processor = MintProcessor.from_pretrained(adapter_run_folder / "mint-base", collection=collection)
+    ask = MintPipeline(model, processor=processor)
+    for strategy, reply in found["replies"].items():
+        expected = ask("Who designed the Eiffel Tower?", strategy=strategy)
+        assert reply["answer"] == expected["answer"]
+        assert [one["row"] for one in reply["documents"]] == [one["row"] for one in expected["documents"]]
+
+
+def test_run_that_lost_an_adapter_is_refused(adapter_run_folder):
+    (adapter_run_folder / "mint-gar-adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="mint-gar-adapter holds no adapter_model.safetensors"):
+        plan_push(adapter_run_folder, "my-org")

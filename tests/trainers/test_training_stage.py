@@ -5,13 +5,11 @@ import time
 
 import pytest
 import torch
-from peft import LoraConfig
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
 from trainers.training_stage import TRAINING_LOG_NAME, train_stage
-
-LORA = LoraConfig(r=4, target_modules=r".*\.(q_proj|v_proj|q|v)")
 
 STAGE = """
 import json, sys, torch
@@ -77,15 +75,69 @@ def test_a_stage_that_fails_in_writing_leaves_the_older_folder_and_can_be_run_ag
     assert [path.name for path in tmp_path.iterdir()] == ["mint-rag"]
 
 
+@pytest.mark.parametrize("state", [None, "", '{"global_step": 4, "log_hist'])
 def test_a_checkpoint_that_was_cut_short_is_not_resumed_from(
-    make_model, processor, examples, stage_arguments, tmp_path
+    state, make_model, processor, examples, stage_arguments, tmp_path
 ):
     cut_short = tmp_path / ".mint-rag.checkpoints" / "checkpoint-4"
     make_model(seed=1).save_pretrained(cut_short)
+    if state is not None:
+        (cut_short / "trainer_state.json").write_text(state)
     arguments = stage_arguments | {"save_strategy": "steps", "save_steps": 2}
     train_stage(make_model(), examples, processor, tmp_path / "mint-rag", arguments)
     train_stage(make_model(), examples, processor, tmp_path / "reference", arguments)
     assert_same_weights(tmp_path / "mint-rag", tmp_path / "reference")
+
+
+def test_the_best_model_by_the_judge_is_the_one_that_is_written(
+    make_model, processor, examples, stage_arguments, tmp_path
+):
+    judged, seen = iter([0.1, 0.9, 0.3]), []
+
+    def judge(model):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"r_precision": next(judged)}
+
+    class Steps(TrainerCallback):
+        def __init__(self):
+            self.count = 0
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.count += 1
+
+    steps = Steps()
+    arguments = stage_arguments | {
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 2,
+    }
+    arguments |= {"load_best_model_at_end": True, "metric_for_best_model": "r_precision"}
+    history = train_stage(
+        make_model(),
+        examples,
+        processor,
+        tmp_path / "mint-rag",
+        arguments,
+        torch.float32,
+        eval_examples=examples,
+        judge=judge,
+        callbacks=[steps],
+    )
+    assert steps.count == 6
+    assert [entry["eval_r_precision"] for entry in history if "eval_loss" in entry] == [0.1, 0.9, 0.3]
+    written = load_file(tmp_path / "mint-rag" / "model.safetensors")
+    assert all(torch.equal(value, seen[1][name]) for name, value in written.items())
+
+
+def test_tied_weights_are_saved_once(make_model, processor, examples, stage_arguments, tmp_path, kind):
+    model = make_model()
+    model.backbone.config.tie_word_embeddings = model.config.tie_word_embeddings = True
+    model.backbone.tie_weights()
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    train_stage(model, examples, processor, tmp_path / "mint-rag", stage_arguments)
+    written = load_file(tmp_path / "mint-rag" / "model.safetensors")
+    assert len([name for name in written if "lm_head" in name or "embed_tokens" in name or "shared" in name]) == 1
 
 
 def test_no_example_is_an_error_that_says_where_to_look(make_model, processor, examples, stage_arguments, tmp_path):
@@ -94,18 +146,7 @@ def test_no_example_is_an_error_that_says_where_to_look(make_model, processor, e
     assert not list(tmp_path.iterdir())
 
 
-def test_an_adapter_is_merged_into_the_written_model(make_model, processor, examples, stage_arguments, tmp_path):
-    arguments = stage_arguments | {"learning_rate": 1e-2}
-    target = tmp_path / "mint-gar"
-    train_stage(make_model("gar"), examples, processor, target, arguments, LORA, save_dtype=torch.float32)
-    trained = MintForConditionalGeneration.from_pretrained(target, dtype=torch.float32).state_dict()
-    initial = make_model("gar").state_dict()
-    assert trained.keys() == initial.keys()
-    changed = {name.split(".")[-2] for name, value in initial.items() if not torch.equal(value, trained[name])}
-    assert changed and changed <= {"q_proj", "v_proj", "q", "v"}
-
-
-def test_full_training_changes_what_an_adapter_leaves_alone(
+def test_all_weights_are_trained_and_saved_in_the_type_asked_for(
     make_model, processor, examples, stage_arguments, tmp_path
 ):
     target = tmp_path / "mint-rag"
