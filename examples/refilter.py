@@ -1,6 +1,9 @@
 """Filters the models' own samples again, without generating any: another filter for the `co_training` config.
 
 python examples/refilter.py --samples outputs/mine/mint-pseudo --output_dir outputs/mine/refiltered --keep_fraction 0.3
+
+A run with --keep calibrated is filtered again by --keep threshold --weight_round_trip 0, with the threshold that its
+report has in --keep_threshold: to calibrate one takes the models.
 """
 
 import json
@@ -12,8 +15,8 @@ from run_folder import plain_errors, set_up_logging
 from trl import TrlParser
 
 from dataset_builders.writing import write_config, write_text
-from trainers.confidence import ConfidenceArguments, refilter, rows_by_writer
-from trainers.evaluation import title_in_query
+from trainers.confidence import ConfidenceArguments, first_docid_is_right, refilter, rows_by_writer
+from trainers.iteration_report import source_in_query
 
 CONFIG = "co_training"
 
@@ -69,17 +72,10 @@ def compare(before: Dataset, now: Dataset) -> list[dict]:
         for name, samples in (("before", before), ("now", now)):
             kept = [sample for sample in samples.select(numbers) if sample["kept"]]
             row[f"kept_{name}"] = len(kept)
-            row[f"precision_{name}"] = share([sample["docids"][:1] == source(sample) for sample in kept])
-            row[f"title_in_query_{name}"] = share(
-                [title_in_query(sample | {"docids": source(sample)}) for sample in kept]
-            )
+            row[f"precision_{name}"] = share([first_docid_is_right(sample) for sample in kept])
+            row[f"title_in_query_{name}"] = share([source_in_query(sample) for sample in kept])
         rows.append(row)
     return rows
-
-
-def source(sample: dict) -> list[str]:
-    """The docid of the document that a query was written from."""
-    return sample["provenance"][0]
 
 
 def share(found: list[bool]) -> float | None:

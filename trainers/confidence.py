@@ -2,7 +2,9 @@
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -12,7 +14,13 @@ from dataset_builders.features import SAMPLE_FEATURES
 
 logger = logging.getLogger(__name__)
 
-KEEP_RULES = ("fraction", "threshold")
+KEEP_RULES = ("fraction", "threshold", "calibrated")
+
+MIN_CALIBRATION_SAMPLES = 10
+"""A precision measured on fewer labelled samples says too little to set a threshold by."""
+
+KEEP_NONE = 2.0
+"""The threshold where none can be trusted: above every score and, unlike infinity, fit for JSON."""
 
 
 @dataclass
@@ -29,11 +37,18 @@ class ConfidenceArguments:
         weight_round_trip (`float`, *optional*, defaults to 2.0): weight of the round trip.
         weight_docid_agreement (`float`, *optional*, defaults to 1.0): weight of the agreement on the docid.
         weight_answer_agreement (`float`, *optional*, defaults to 1.0): weight of the agreement on the answer.
-        keep (`str`, *optional*, defaults to `"fraction"`): keep the best `"fraction"`, or all above a `"threshold"`.
+        keep (`str`, *optional*, defaults to `"fraction"`): keep the best `"fraction"`, all from a fixed `"threshold"`,
+            or all from a threshold that is `"calibrated"` on labelled data, see [`calibrate_threshold`]. A labelled
+            query has no round trip, so that the scores of `"calibrated"` leave it out.
         keep_fraction (`float`, *optional*, defaults to 0.5): share of the samples to keep, in (0, 1].
         keep_threshold (`float`, *optional*, defaults to 0.5): score from which a sample is kept, in [0, 1].
         max_round_trip_rank (`int`, *optional*, defaults to 1): a sample whose source document is not among that many
             first docids is dropped whatever its score; 0 asks for no round trip.
+        target_precision (`float`, *optional*, defaults to 0.9): share of right first docids that the threshold of
+            `"calibrated"` aims at, in (0, 1].
+
+    Raises:
+        ValueError: if a value is out of its range, or if no signal that the rule may use has a weight.
     """
 
     weight_docid: float = field(default=1.0, metadata={"help": "Weight of the docid's log-probability."})
@@ -47,12 +62,26 @@ class ConfidenceArguments:
     max_round_trip_rank: int = field(
         default=1, metadata={"help": "Drop samples whose source is not among that many first docids (0: keep them)."}
     )
+    target_precision: float = field(
+        default=0.9, metadata={"help": "Share of right first docids that a calibrated threshold aims at, in (0, 1]."}
+    )
 
     def __post_init__(self):
         if self.keep not in KEEP_RULES:
             raise ValueError(f"`keep` is {self.keep!r}; it must be one of {KEEP_RULES}.")
-        if not 0 < self.keep_fraction <= 1:
-            raise ValueError(f"`keep_fraction` is {self.keep_fraction}; it must lie in (0, 1].")
+        for name in ("keep_fraction", "target_precision"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in (0, 1].")
+        if not 0 <= self.keep_threshold <= 1:
+            raise ValueError(f"`keep_threshold` is {self.keep_threshold}; it must lie in [0, 1].")
+        if self.max_round_trip_rank < 0:
+            raise ValueError(f"`max_round_trip_rank` is {self.max_round_trip_rank}; it must be at least 0.")
+        for name, weight in asdict(self).items():
+            if name.startswith("weight_") and not 0 <= weight < math.inf:
+                raise ValueError(f"`{name}` is {weight}; it must be a number, at least 0.")
+        others = self.weight_docid + self.weight_answer + self.weight_docid_agreement + self.weight_answer_agreement
+        if not others and (self.keep == "calibrated" or not self.weight_round_trip):
+            raise ValueError(f"No signal that `keep` {self.keep!r} may use has a weight; set a weight above 0.")
 
 
 def confidence_score(signals: dict, arguments: ConfidenceArguments) -> float:
@@ -61,12 +90,12 @@ def confidence_score(signals: dict, arguments: ConfidenceArguments) -> float:
 
     Args:
         signals (`dict`): the schema's `confidence` field; signals that are `None` are left out of the mean.
-        arguments ([`ConfidenceArguments`]): the weights.
+        arguments ([`ConfidenceArguments`]): the weights. With `keep="calibrated"` the round trip is left out too.
 
     Raises:
         ValueError: if no signal with a weight is there.
     """
-    rank = signals["round_trip_rank"]
+    rank = None if arguments.keep == "calibrated" else signals["round_trip_rank"]
     values = [
         (arguments.weight_docid, signals["docid_log_prob"], math.exp),
         (arguments.weight_answer, signals["answer_log_prob"], math.exp),
@@ -77,10 +106,11 @@ def confidence_score(signals: dict, arguments: ConfidenceArguments) -> float:
     there = [(weight, to_unit(value)) for weight, value, to_unit in values if weight and value is not None]
     if not there:
         raise ValueError(f"No signal of {signals} has a weight; set a weight of ConfidenceArguments above 0.")
-    return sum(weight * value for weight, value in there) / sum(weight for weight, _ in there)
+    mean = sum(weight * value for weight, value in there) / sum(weight for weight, _ in there)
+    return min(mean, 1.0)  # rounding may take it above
 
 
-def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[dict]:
+def filter_samples(samples: list[dict], arguments: ConfidenceArguments, threshold: float | None = None) -> list[dict]:
     """
     Scores samples and marks those to keep; none is thrown away, so that a filter can be run again.
 
@@ -90,10 +120,19 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[
     Args:
         samples (`list[dict]`): samples in the common schema, with their signals.
         arguments ([`ConfidenceArguments`]): weights and rule.
+        threshold (`float`, *optional*): what [`calibrate_threshold`] found; needed for `keep="calibrated"`, and
+            without use otherwise.
 
     Returns:
         `list[dict]`: the same samples, in order, with `confidence["score"]` and `kept` set.
+
+    Raises:
+        ValueError: if a sample has no signal with a weight, or if the calibrated threshold is missing.
     """
+    if arguments.keep != "calibrated":
+        threshold = arguments.keep_threshold
+    elif threshold is None:
+        raise ValueError("`keep` is 'calibrated', but there is no `threshold`: find it with calibrate_threshold.")
     scored = []
     for sample in samples:
         signals = _as_stored(sample["confidence"])
@@ -109,11 +148,54 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments) -> list[
     if arguments.keep == "fraction":
         kept = ranked[: math.ceil(arguments.keep_fraction * len(scored))]
     else:
-        kept = [sample for sample in ranked if sample["confidence"]["score"] >= arguments.keep_threshold]
+        kept = [sample for sample in ranked if sample["confidence"]["score"] >= threshold]
     for sample in kept:
         sample["kept"] = True
     logger.info("Confidence filter: %d samples, %d eligible, %d kept.", len(scored), len(ranked), len(kept))
     return scored
+
+
+def calibrate_threshold(samples: list[dict], arguments: ConfidenceArguments) -> float:
+    """
+    The lowest score from which a model's first docid is right often enough on labelled data: of the replies with that
+    score or a higher one, a share of at least `target_precision` is right.
+
+    Where no threshold can be trusted, no sample is kept: if the target is not reached on any
+    `MIN_CALIBRATION_SAMPLES` best replies or more, or if there are fewer of them. The log says so.
+
+    Args:
+        samples (`list[dict]`): the model's replies to labelled queries, made by
+            [`~trainers.pseudo_samples.labelled_signals`].
+        arguments ([`ConfidenceArguments`]): weights and `target_precision`, with `keep="calibrated"`.
+
+    Returns:
+        `float`: the threshold in [0, 1], or `KEEP_NONE`.
+    """
+    scored = [
+        (confidence_score(_as_stored(one["confidence"]), arguments), first_docid_is_right(one)) for one in samples
+    ]
+    accepted, right, threshold = 0, 0, KEEP_NONE
+    # Replies of one score are accepted together, or not at all.
+    for score, replies in groupby(sorted(scored, reverse=True), key=itemgetter(0)):
+        found = [is_right for _, is_right in replies]
+        accepted, right = accepted + len(found), right + sum(found)
+        if accepted >= MIN_CALIBRATION_SAMPLES and right / accepted >= arguments.target_precision:
+            threshold = score
+    if threshold == KEEP_NONE:
+        logger.warning(
+            "No score of %d labelled replies gives a precision of %g on at least %d of them (%d are right): no "
+            "sample will be kept. Lower `target_precision`, or use more validation samples.",
+            accepted,
+            arguments.target_precision,
+            MIN_CALIBRATION_SAMPLES,
+            right,
+        )
+    return threshold
+
+
+def first_docid_is_right(sample: dict) -> bool:
+    """Whether a sample's first docid is in its provenance: for a model's own, the document that it wrote of."""
+    return any(docid in evidence for docid in sample["docids"][:1] for evidence in sample["provenance"])
 
 
 def refilter(samples: Dataset, arguments: ConfidenceArguments) -> Dataset:
@@ -130,8 +212,14 @@ def refilter(samples: Dataset, arguments: ConfidenceArguments) -> Dataset:
         `datasets.Dataset`: the same samples, in order, with `confidence["score"]` and `kept` set anew.
 
     Raises:
-        ValueError: if a sample has no signal with a weight, which those of humans and of the external LLM have not.
+        ValueError: if a sample has no signal with a weight, which those of humans and of the external LLM have not,
+            or if the rule is `"calibrated"`, which needs more than what is stored.
     """
+    if arguments.keep == "calibrated":
+        raise ValueError(
+            "`keep` is 'calibrated', which takes the models' replies to labelled queries, and those are not stored. "
+            "Use `keep` 'threshold' with `weight_round_trip` 0: `keep_threshold` as an iteration's report.md has it."
+        )
     columns = samples.column_names
     needed = samples.select_columns(["query", "answers", "confidence"])
     filtered = [None] * len(samples)

@@ -10,6 +10,8 @@ from dataset_builders.bm25 import Bm25Retriever
 from modeling_mint import MintProcessor, training_examples
 from modeling_mint.tasks_mint import COMPONENTS
 
+from .task_sampling import TaskSampling
+
 EXAMPLE_FEATURES = Features(
     {
         "prompt_ids": ListFeature(Value("int32")),
@@ -59,6 +61,8 @@ def tokenize_examples(
     retriever: Bm25Retriever | None = None,
     retrieved_share: float = 0.5,
     num_documents: int = 2,
+    task_sampling: str = "proportional",
+    sampling_temperature: float = 2.0,
     task_rates: dict[str, float] | None = None,
     seed: int = 42,
 ) -> Dataset:
@@ -79,52 +83,59 @@ def tokenize_examples(
             Share of `grounded_answer` examples that read the retriever's list as it is, see [`grounding_rows`].
         num_documents (`int`, *optional*, defaults to 2):
             Documents that `grounded_answer` reads.
+        task_sampling (`str`, *optional*, defaults to `"proportional"`):
+            How many examples of each task are taken, see [`TaskSampling`]: `"proportional"` as they come,
+            `"temperature"` more evenly, `"explicit"` by `task_rates`.
+        sampling_temperature (`float`, *optional*, defaults to 2.0):
+            Of `"temperature"`, at least 1.
         task_rates (`dict[str, float]`, *optional*):
-            How often a task's examples are taken: 0.5 takes half of them, 3 takes each three times. Tasks that are not
-            named are taken once.
+            How often a task's examples are taken: 0.5 takes half of them, 3 takes each three times; tasks that are not
+            named are taken once. Giving them is enough, `task_sampling` need not say `"explicit"`.
         seed (`int`, *optional*, defaults to 42):
             Seed of all draws.
 
     Returns:
         `datasets.Dataset` with `EXAMPLE_FEATURES`.
+
+    Raises:
+        ValueError: if the task sampling is not possible, see [`TaskSampling`].
     """
+    sampling = TaskSampling(task_sampling, sampling_temperature, task_rates)
     rng = random.Random(seed)
-    rates = task_rates or {}
     retrieved = _retrieve_contexts(samples, retriever, num_documents) if role == "rag" else {}
 
-    def rows():
-        for index, sample in enumerate(samples):
-            context = []
-            if index in retrieved:
-                as_retrieved = rng.random() < retrieved_share
-                context = grounding_rows(sample["rows"], retrieved[index], num_documents, as_retrieved, rng)
-            elif sample["source"] in ("rag", "gar"):
-                context = sample["rows"][:num_documents]
-            for example in training_examples(
-                sample,
-                role,
-                processor.document,
-                page=processor.page,
-                max_document_chars=processor.max_document_chars,
-                context_rows=context,
-            ):
-                rate = rates.get(example.task, 1.0)
-                copies = int(rate) + (rng.random() < rate % 1)
-                if copies == 0:
-                    continue
-                prompt_ids, target_ids = processor.encode_example(example.prompt, example.target)
-                yield from copies * [
-                    {
-                        "prompt_ids": prompt_ids,
-                        "target_ids": target_ids,
-                        "task": example.task,
-                        "component": COMPONENTS.index(example.component),
-                        "weight": example.weight,
-                        "length": len(prompt_ids) + len(target_ids),
-                    }
-                ]
+    derived = []
+    for index, sample in enumerate(samples):
+        context = []
+        if index in retrieved:
+            as_retrieved = rng.random() < retrieved_share
+            context = grounding_rows(sample["rows"], retrieved[index], num_documents, as_retrieved, rng)
+        elif sample["source"] in ("rag", "gar"):
+            context = sample["rows"][:num_documents]
+        derived += training_examples(
+            sample,
+            role,
+            processor.document,
+            page=processor.page,
+            max_document_chars=processor.max_document_chars,
+            context_rows=context,
+        )
 
-    examples = list(rows())
+    examples = []
+    for example, copies in zip(derived, sampling.copies([one.task for one in derived], seed), strict=True):
+        if copies == 0:
+            continue
+        prompt_ids, target_ids = processor.encode_example(example.prompt, example.target)
+        examples += copies * [
+            {
+                "prompt_ids": prompt_ids,
+                "target_ids": target_ids,
+                "task": example.task,
+                "component": COMPONENTS.index(example.component),
+                "weight": example.weight,
+                "length": len(prompt_ids) + len(target_ids),
+            }
+        ]
     # By columns: `from_list` knows none when there is no example.
     columns = {name: [example[name] for example in examples] for name in EXAMPLE_FEATURES}
     return Dataset.from_dict(columns, features=EXAMPLE_FEATURES)

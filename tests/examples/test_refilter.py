@@ -83,3 +83,11 @@ def test_what_cannot_be_filtered_is_named(pseudo, tmp_path):
     write_config(samples, tmp_path / "basic-only", "basic")
     with pytest.raises(ValueError, match=r"basic-only has no config 'co_training', only basic: run .*co_train\.py"):
         load_samples(str(tmp_path / "basic-only"))
+
+
+def test_what_was_calibrated_with_the_models_cannot_be_calibrated_again(pseudo, tmp_path):
+    from refilter import main
+
+    with pytest.raises(ValueError, match="Use `keep` 'threshold'"):
+        main(["--samples", str(pseudo), "--output_dir", str(tmp_path / "again"), "--keep", "calibrated"])
+    assert not (tmp_path / "again").exists()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from dataset_builders.features import SAMPLE_FEATURES, new_sample
 from trainers.confidence import (
     ConfidenceArguments,
-    calibrate_temperature,
     confidence_score,
     filter_samples,
     refilter,
@@ -82,7 +81,7 @@ def test_the_score_lies_between_0_and_1(docid, answer, rank, docid_agreement, an
         docid_agreement=docid_agreement,
         answer_agreement=answer_agreement,
     )
-    assert 0 <= confidence_score(found, ConfidenceArguments(weight_answer=weight)) <= 1 + 1e-9
+    assert 0 <= confidence_score(found, ConfidenceArguments(weight_answer=weight)) <= 1
 
 
 def test_the_best_fraction_is_kept_and_the_order_stays():
@@ -222,28 +221,54 @@ def test_samples_without_signals_cannot_be_refiltered():
         refilter(labelled, ConfidenceArguments())
 
 
-@pytest.mark.parametrize("wrong", [{"keep": "best"}, {"keep_fraction": 0.0}, {"keep_fraction": 1.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keep": "best"},
+        {"keep_fraction": 0.0},
+        {"keep_fraction": 1.5},
+        {"keep_threshold": 1.5},
+        {"keep_threshold": math.nan},
+        {"target_precision": 0.0},
+        {"max_round_trip_rank": -1},
+        {"weight_docid": -1.0},
+        {"weight_answer": math.nan},
+    ],
+)
 def test_wrong_rules_are_refused(wrong):
     with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` is"):
         ConfidenceArguments(**wrong)
 
 
-def test_calibration_raises_the_temperature_of_an_underconfident_model_and_lowers_that_of_an_overconfident_one():
-    """`exp(log_prob / T)`: since log-probabilities are negative, a higher T means more confidence."""
-    half_right = [True, False] * 50
-    assert calibrate_temperature([math.log(0.99)] * 100, half_right) < 1
-    assert calibrate_temperature([math.log(0.01)] * 100, half_right) > 1
+def test_a_rule_without_any_signal_is_refused():
+    only_round_trip = dict.fromkeys(
+        ("weight_docid", "weight_answer", "weight_docid_agreement", "weight_answer_agreement"), 0.0
+    )
+    ConfidenceArguments(**only_round_trip)
+    for rule in ({"keep": "calibrated"}, {"weight_round_trip": 0.0}):
+        with pytest.raises(ValueError, match="No signal that `keep` '.*' may use has a weight"):
+            ConfidenceArguments(**only_round_trip | rule)
 
 
-def test_calibration_leaves_a_calibrated_model_and_recovers_a_known_temperature():
-    probabilities = [i / 10 for i in range(1, 10) for _ in range(10)]
-    correct = [j < i for i in range(1, 10) for j in range(10)]
-    log_probs = [math.log(probability) for probability in probabilities]
-    assert calibrate_temperature(log_probs, correct) == pytest.approx(1.0)
-    for factor in (0.25, 4.0):
-        recovered = calibrate_temperature([factor * value for value in log_probs], correct)
-        assert recovered == pytest.approx(factor, rel=0.07)
+CALIBRATED = {"keep": "calibrated", "weight_answer": 0.0}
 
 
-def test_calibration_without_answers_is_neutral():
-    assert calibrate_temperature([], []) == 1.0
+def test_the_calibrated_rule_keeps_from_its_threshold_and_scores_without_the_round_trip():
+    samples = samples_with(0.5, 0.7, 0.9)
+    samples[2]["confidence"]["round_trip_rank"] = 0
+    filtered = filter_samples(samples, ConfidenceArguments(**CALIBRATED, **ANY_ROUND_TRIP), 0.6)
+    assert [one["confidence"]["score"] for one in filtered] == pytest.approx([0.5, 0.7, 0.9])
+    assert kept_ids(filtered) == ["1", "2"]
+    assert kept_ids(filter_samples(samples, ConfidenceArguments(**CALIBRATED), 0.6)) == ["1"]
+    with pytest.raises(ValueError, match="there is no `threshold`: find it with calibrate_threshold"):
+        filter_samples(samples, ConfidenceArguments(**CALIBRATED))
+
+
+def test_a_calibrated_run_is_refiltered_by_its_threshold_without_the_round_trip(written):
+    found = as_dataset(
+        filter_samples(group, ConfidenceArguments(keep="calibrated"), 0.6) for group in written.values()
+    )
+    again = refilter(found, ConfidenceArguments(keep="threshold", keep_threshold=0.6, weight_round_trip=0))
+    assert any(found["kept"]) and again.to_list() == found.to_list()
+    with pytest.raises(ValueError, match="Use `keep` 'threshold' with `weight_round_trip` 0"):
+        refilter(found, ConfidenceArguments(keep="calibrated"))

@@ -115,14 +115,33 @@ def test_rates_leave_out_repeat_and_draw(processor, make_samples):
     rates = {"query_to_docid": 3, "grounded_answer": 0.5, "document_to_query": 0}
     counts = Counter(tokenize_examples(samples, "rag", processor, task_rates=rates)["task"])
     assert counts["query_to_docid"] == 120 and counts["document_to_query"] == 0
-    assert 10 <= counts["grounded_answer"] <= 30
+    assert counts["grounded_answer"] == 20
 
 
 def test_a_rate_between_two_counts_draws_the_rest(processor, make_samples):
     rates = {"query_to_docid": 2.5, "grounded_answer": 0, "document_to_query": 0}
     examples = tokenize_examples(make_samples(range(40)), "rag", processor, task_rates=rates)
     copies = Counter(tuple(target) for target in examples["target_ids"])
-    assert set(copies.values()) == {2, 3}
+    assert Counter(copies.values()) == {2: 20, 3: 20}
+
+
+def test_a_temperature_evens_the_tasks_out_and_leaves_their_total(processor, make_sample):
+    """4 bare documents among 36 questions, each with three tasks: 4 and 3 times 36 examples."""
+    samples = dataset(*[make_sample(i) for i in range(36)], *[make_sample(i, "collection") for i in range(36, 40)])
+    examples = tokenize_examples(samples, "rag", processor, task_sampling="temperature", sampling_temperature=2.0)
+    assert Counter(examples["task"]) == {
+        "query_to_docid": 34,
+        "grounded_answer": 34,
+        "document_to_query": 33,
+        "document_to_docid": 11,
+    }
+
+
+def test_wrong_task_sampling_is_refused(processor, make_samples):
+    with pytest.raises(ValueError, match="the task 'query_to_title'"):
+        tokenize_examples(make_samples([2]), "rag", processor, task_rates={"query_to_title": 3})
+    with pytest.raises(ValueError, match="`task_sampling` is 'even'"):
+        tokenize_examples(make_samples([2]), "rag", processor, task_sampling="even")
 
 
 def test_the_seed_decides_all_draws(processor, make_samples, bm25):

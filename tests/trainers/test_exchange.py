@@ -1,0 +1,85 @@
+import logging
+
+import pytest
+
+from dataset_builders.features import SAMPLE_FEATURES
+from trainers.exchange import exchange_samples
+
+SCORES = [0.4, 0.8, 0.2, 0.8]
+OPTIONS = {"labelled_share": 0.5, "max_pseudo_ratio": None, "weighting": "linear", "seed": "42-1-rag"}
+
+
+@pytest.fixture
+def kept(make_sample):
+    return [
+        make_sample(20 + i, "gar", id=str(i), confidence={"score": score, "docid_log_prob": -0.5})
+        for i, score in enumerate(SCORES)
+    ]
+
+
+@pytest.fixture
+def labelled(make_samples):
+    return make_samples(range(10))
+
+
+@pytest.fixture
+def exchange(kept, labelled):
+    return lambda **options: exchange_samples(kept, labelled, **OPTIONS | options)
+
+
+def ids(samples, source="gar"):
+    return [sample["id"] for sample in samples if sample["source"] == source]
+
+
+@pytest.mark.parametrize(
+    "weighting, weights",
+    [("none", [1, 1, 1, 1]), ("linear", SCORES), ("rank", [0.5, 0.875, 0.25, 0.875])],
+)
+def test_partner_samples_are_weighted_and_labelled_ones_are_not(exchange, weighting, weights):
+    samples = exchange(weighting=weighting)
+    assert samples.features == SAMPLE_FEATURES
+    assert [one["score"] for one in samples["confidence"]] == pytest.approx([*weights, None, None, None, None])
+    assert samples["confidence"][0]["docid_log_prob"] == -0.5
+
+
+def test_labelled_samples_have_their_share_of_the_whole(exchange):
+    for share, number in ((0.0, 0), (0.2, 1), (0.5, 4), (0.6, 6)):
+        samples = exchange(labelled_share=share)
+        assert ids(samples) == ["0", "1", "2", "3"]
+        assert len(set(ids(samples, "labelled"))) == number == len(samples) - 4
+
+
+def test_too_few_labelled_samples_are_all_taken_and_said(exchange, caplog):
+    with caplog.at_level(logging.WARNING):
+        samples = exchange(labelled_share=0.8)
+    assert len(ids(samples, "labelled")) == 10
+    assert "Only 10 labelled samples, not 16: their share is 0.714, not 0.800" in caplog.text
+
+
+def test_the_cap_takes_the_most_confident_in_their_order(exchange):
+    assert ids(exchange(max_pseudo_ratio=0.2)) == ["1", "3"]
+    assert ids(exchange(max_pseudo_ratio=0.1)) == ["1"]
+    capped = exchange(max_pseudo_ratio=0.3, weighting="rank")
+    assert ids(capped) == ["0", "1", "3"] and len(ids(capped, "labelled")) == 3
+    assert [one["score"] for one in capped["confidence"]][:3] == pytest.approx([1 / 3, 2.5 / 3, 2.5 / 3])
+    assert ids(exchange(max_pseudo_ratio=5.0)) == ["0", "1", "2", "3"]
+
+
+def test_the_seed_decides_which_labelled_samples_are_drawn(exchange):
+    assert exchange().to_list() == exchange().to_list()
+    draws = {tuple(ids(exchange(seed=f"42-{iteration}-rag"), "labelled")) for iteration in range(5)}
+    assert len(draws) > 1
+
+
+def test_the_kept_samples_themselves_stay_as_they_are(exchange, kept):
+    exchange(weighting="none")
+    assert [sample["confidence"]["score"] for sample in kept] == SCORES
+
+
+def test_what_leaves_nothing_to_learn_from_is_refused(exchange, labelled):
+    with pytest.raises(ValueError, match="with 10 labelled samples, `max_pseudo_ratio` 0.05 allows none"):
+        exchange(max_pseudo_ratio=0.05)
+    with pytest.raises(ValueError, match="None of 0 kept samples"):
+        exchange_samples([], labelled, **OPTIONS)
+    with pytest.raises(ValueError, match="`weighting` is 'square'"):
+        exchange(weighting="square")
