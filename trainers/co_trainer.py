@@ -4,72 +4,33 @@ import json
 import logging
 import os
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 
 from dataset_builders.bm25 import Bm25Retriever
-from dataset_builders.features import SAMPLE_FEATURES
 from dataset_builders.writing import write_text
-from modeling_mint import MintForConditionalGeneration, MintProcessor
+from modeling_mint import MintProcessor
 
-from .confidence import ConfidenceArguments, filter_samples
-from .evaluation import METRICS, evaluate_role
-from .pseudo_samples import write_samples
+from .blocks import in_blocks, load_json_lines, this_process, write_json_lines
+from .co_training_arguments import CoTrainingArguments
+from .confidence import ConfidenceArguments, calibrate_threshold, filter_samples
+from .evaluation import predict_role, score_role
+from .exchange import exchange_samples
+from .guards import best_before_collapse, is_finite, said
+from .iteration_report import write_iteration_report
+from .pseudo_samples import PARTNER, labelled_signals, write_samples
+from .role_models import AdapterModels, FullModels
+from .run_state import RunState, model_digest, samples_digest
 from .task_examples import tokenize_examples
-from .training_stage import TRAINING_LOG_NAME, train_stage
+from .training_stage import TRAINING_LOG_NAME
 
 logger = logging.getLogger(__name__)
 
-PARTNER = {"rag": "gar", "gar": "rag"}
-
-
-@dataclass
-class CoTrainingArguments:
-    """
-    The rounds of co-training.
-
-    Args:
-        max_iterations (`int`, *optional*, defaults to 1): iterations at most.
-        patience (`int`, *optional*, defaults to 2): stop after that many iterations in which the mean dev score of
-            the two models did not rise.
-        documents_per_iteration (`int`, *optional*, defaults to 1000): unlabelled documents that each model writes a
-            sample for, drawn anew in each iteration.
-        query_temperature (`float`, *optional*, defaults to 0.7): of the sampling of queries; 0 writes greedily.
-        labelled_share (`float`, *optional*, defaults to 0.5): share of labelled samples in what a model trains on, so
-            that it does not drift; in [0, 1).
-        restart_from_warm_up (`bool`, *optional*, defaults to `False`): train each iteration from the warmed-up models
-            on all kept samples so far, instead of from the last models on the new ones.
-        dev_metric (`str`, *optional*, defaults to `"r_precision"`): the score that decides, see `evaluation.METRICS`.
-    """
-
-    max_iterations: int = field(default=1, metadata={"help": "Co-training iterations at most."})
-    patience: int = field(default=2, metadata={"help": "Stop after that many iterations without a better dev score."})
-    documents_per_iteration: int = field(
-        default=1000, metadata={"help": "Unlabelled documents that each model writes a sample for, per iteration."}
-    )
-    query_temperature: float = field(
-        default=0.7, metadata={"help": "Sampling temperature of the queries (0: greedy)."}
-    )
-    labelled_share: float = field(
-        default=0.5, metadata={"help": "Share of labelled samples in the exchange training, in [0, 1)."}
-    )
-    restart_from_warm_up: bool = field(
-        default=False, metadata={"help": "Start each iteration from the warmed-up models, with all kept samples."}
-    )
-    dev_metric: str = field(
-        default="r_precision", metadata={"help": "Dev score that decides which iteration is best."}
-    )
-
-    def __post_init__(self):
-        if not 0 <= self.labelled_share < 1:
-            raise ValueError(f"`labelled_share` is {self.labelled_share}; it must lie in [0, 1).")
-        if self.max_iterations < 1:
-            raise ValueError(f"`max_iterations` is {self.max_iterations}; co-training takes at least 1.")
-        if self.dev_metric not in METRICS:
-            raise ValueError(f"`dev_metric` is {self.dev_metric!r}; it must be one of {METRICS}.")
+LAST_STEP = "report"
 
 
 class CoTrainer:
@@ -77,12 +38,22 @@ class CoTrainer:
     Runs the exchange (MINT, SIGIR 2025; `mint.md`, Stage 2):
     `theta(t+1) <- train theta(t) on the kept D_GAR`, `psi(t+1) <- train psi(t) on the kept D_RAG`.
 
-    Each step of an iteration writes its result as a file or folder in `output_dir/iteration-<t>/`
-    (`rag_samples.jsonl`, `gar_samples.jsonl`, `mint-rag/`, `mint-gar/`, `dev_scores.json`), complete or not at all; a
-    run that was interrupted takes what is there and goes on.
+    It is a state machine: an iteration is a row of steps, and `state.json` holds the results of those that are done. A
+    run that was killed at any moment goes on from there, when it is started again, and ends as if it had been left
+    alone. Each iteration has a folder `iteration-<t>/` in `output_dir` (`rag_samples.jsonl`, `gar_samples.jsonl`,
+    `mint-rag/`, `mint-gar/`, `dev_scores.json` and the report); each file and folder there is whole or not there.
+
+    Under `accelerate launch` all processes run the same steps: they share generation and judging block by block, train
+    together, and the main process writes. They must share `output_dir`.
+
+    What goes wrong is said in the log and in the report, and the run goes on: a model whose partner kept no sample
+    stays as it is, and so does one whose training went to NaN; one whose dev score collapsed is rolled back to its
+    best so far.
 
     Args:
-        models (`dict[str, str | os.PathLike]`):
+        models ([`FullModels`] or [`AdapterModels`]):
+            Loads and trains the two models.
+        warm_up (`dict[str, str | os.PathLike]`):
             Folders of the warmed-up models, `{"rag": ..., "gar": ...}`.
         processor ([`MintProcessor`]):
             Processor with title trie and collection.
@@ -102,10 +73,8 @@ class CoTrainer:
             Scoring and filter of the samples.
         retriever ([`Bm25Retriever`], *optional*):
             Finds what labelled `grounded_answer` examples read, see [`tokenize_examples`].
-        peft_config (`peft.PeftConfig`, *optional*):
-            Train adapters (merged after each iteration).
         example_options (`dict`, *optional*):
-            Options of [`tokenize_examples`]: `task_rates`, `num_documents`, `retrieved_share`.
+            Options of [`tokenize_examples`], such as `task_rates` and `num_documents`.
         inference_options (`dict`, *optional*):
             Options of [`StrategyInference`].
         seed (`int`, *optional*, defaults to 42):
@@ -114,7 +83,8 @@ class CoTrainer:
 
     def __init__(
         self,
-        models: dict[str, str | os.PathLike],
+        models: FullModels | AdapterModels,
+        warm_up: Mapping[str, str | os.PathLike],
         processor: MintProcessor,
         labelled: Dataset,
         validation: Dataset,
@@ -124,12 +94,12 @@ class CoTrainer:
         arguments: CoTrainingArguments | None = None,
         confidence: ConfidenceArguments | None = None,
         retriever: Bm25Retriever | None = None,
-        peft_config=None,
         example_options: dict | None = None,
         inference_options: dict | None = None,
         seed: int = 42,
     ):
-        self.warm_models = {role: Path(folder) for role, folder in models.items()}
+        self.models = models
+        self.warm_up = {role: Path(folder) for role, folder in warm_up.items()}
         self.processor = processor
         self.labelled = labelled
         self.validation = validation
@@ -139,7 +109,6 @@ class CoTrainer:
         self.arguments = arguments or CoTrainingArguments()
         self.confidence = confidence or ConfidenceArguments()
         self.retriever = retriever
-        self.peft_config = peft_config
         self.example_options = example_options or {}
         self.inference_options = inference_options or {}
         self.seed = seed
@@ -150,131 +119,238 @@ class CoTrainer:
 
         Returns:
             `dict`: `best_iteration` (0: the warmed-up models), `models` (folders of the best ones by role), and
-            `iterations`, one entry each: `iteration`, `dev_scores` by role, `samples` and `kept` by role of the
-            writer, and `precision` of the kept docids against the documents that the queries were written from.
+            `iterations`, one report each: what [`write_iteration_report`] gives (but for iteration 0), with
+            `iteration`, `models` and `dev_scores` by role (of the models that the iteration ended with) and
+            `warnings`.
+
+        Raises:
+            ValueError: if `output_dir` belongs to a run with other settings or other warmed-up models.
         """
-        models = dict(self.warm_models)
-        iterations = [{"iteration": 0, "dev_scores": self._judge(0, models)}]
-        best, best_models = iterations[0], models
-        for iteration in range(1, self.arguments.max_iterations + 1):
-            logger.info("Co-training, iteration %d of at most %d.", iteration, self.arguments.max_iterations)
-            samples = self._write_and_filter(iteration, models)
-            models = {role: self._train(iteration, role, samples[PARTNER[role]], models) for role in ("rag", "gar")}
-            report = {"iteration": iteration, "dev_scores": self._judge(iteration, models), **_sample_report(samples)}
-            iterations.append(report)
-            if self._score(report) > self._score(best):
-                best, best_models = report, models
-            elif iteration - best["iteration"] >= self.arguments.patience:
-                logger.info("Converged: no better dev score in %d iterations.", self.arguments.patience)
-                break
+        self.state = RunState(self.output_dir, self.settings())
+        while not self._is_over():
+            iteration = len(self.state.results_of(LAST_STEP))
+            for name, step in self._steps(iteration).items():
+                if name not in self.state.results(iteration):
+                    logger.info("Co-training, iteration %d: %s.", iteration, name)
+                    self.state.finish(iteration, name, step(iteration))
+        reports = [
+            report | {"models": {role: str(self._model(model, role)) for role, model in report["models"].items()}}
+            for report in self.state.results_of(LAST_STEP)
+        ]
+        best = self._best_iteration()
+        return {"best_iteration": best, "models": reports[best]["models"], "iterations": reports}
+
+    def _steps(self, iteration: int) -> dict[str, Callable[[int], dict]]:
+        """The steps of an iteration in order. Each gives what later ones need of it beside its files."""
+        judge_and_report = {"judge": self._judge, LAST_STEP: self._report}
+        if iteration == 0:
+            return judge_and_report
         return {
-            "best_iteration": best["iteration"],
-            "models": {role: str(folder) for role, folder in best_models.items()},
-            "iterations": iterations,
+            "generate_rag": partial(self._generate, role="rag"),
+            "generate_gar": partial(self._generate, role="gar"),
+            "calibrate": self._calibrate,
+            "filter": self._filter,
+            "train_rag": partial(self._train, role="rag"),
+            "train_gar": partial(self._train, role="gar"),
+            **judge_and_report,
         }
 
-    def _score(self, report: dict) -> float:
-        return sum(scores[self.arguments.dev_metric] for scores in report["dev_scores"].values()) / 2
+    def _is_over(self) -> bool:
+        last = len(self.state.results_of(LAST_STEP)) - 1
+        if last < 0:
+            return False
+        if last - self._best_iteration() >= self.arguments.patience:
+            logger.info("Converged: no better dev score in %d iterations.", self.arguments.patience)
+            return True
+        return last >= self.arguments.max_iterations
+
+    def _best_iteration(self) -> int:
+        """The iteration with the highest mean dev score, the first of equals."""
+        means = [sum(map(self._dev_score, judged["dev_scores"].values())) for judged in self.state.results_of("judge")]
+        return means.index(max(means))
+
+    def _dev_score(self, scores: dict) -> float:
+        return scores[self.arguments.dev_metric]
+
+    def _generate(self, iteration: int, role: str) -> dict:
+        """A sample for each of the iteration's documents, which are the same for both writers."""
+        rng = random.Random(f"{self.seed}-{iteration}")
+        number = min(self.arguments.documents_per_iteration, len(self.unlabelled_rows))
+        rows = sorted(rng.sample(self.unlabelled_rows, number))
+        models = self._load(iteration)
+
+        def write(items: range) -> list[dict]:
+            return write_samples(
+                models[role],
+                models[PARTNER[role]],
+                [rows[item] for item in items],
+                self.processor,
+                iteration,
+                role=role,
+                temperature=self.arguments.query_temperature,
+                seed=random.Random(f"{self.seed}-{iteration}-{role}-{items.start}").getrandbits(32),
+                **self.inference_options,
+            )
+
+        in_blocks(number, self.arguments.block_size, self._written(iteration, role), write)
+        return {"samples": number}
+
+    def _calibrate(self, iteration: int) -> dict:
+        """Thresholds by role, from the replies to labelled queries; only the rule "calibrated" asks for them."""
+        if self.confidence.keep != "calibrated":
+            return {}
+        models, thresholds = self._load(iteration), {}
+        for role in PARTNER:
+            signals = self._over_validation(
+                self._folder(iteration) / f"{role}_calibration",
+                lambda samples, role=role: labelled_signals(
+                    models[role], models[PARTNER[role]], samples, self.processor, role=role, **self.inference_options
+                ),
+            )
+            thresholds[role] = calibrate_threshold(signals, self.confidence)
+        return thresholds
+
+    def _filter(self, iteration: int) -> dict:
+        warnings = []
+        thresholds = self.state.results(iteration)["calibrate"]
+        for role in PARTNER:
+            blocks = sorted(self._written(iteration, role).glob("block-*.jsonl"))
+            written = [sample for block in blocks for sample in load_json_lines(block)]
+            samples = filter_samples(written, self.confidence, thresholds.get(role))
+            if all(sample["kept"] for sample in samples):
+                warnings.append(f"All {len(samples)} samples of {role} were kept: the filter told nothing apart.")
+            if this_process().is_main_process:
+                write_json_lines(self._samples(iteration, role), samples)
+        return {"warnings": said(iteration, warnings)}
+
+    def _train(self, iteration: int, role: str) -> dict:
+        """
+        The next model of a role, trained on its partner's kept samples and some labelled ones. `model` is the
+        iteration that the role's model is of from here on, 0 for the warmed-up one.
+        """
+        partner = PARTNER[role]
+        before = self.state.results_of("judge")[-1]["models"][role]
+        kept = self._kept(iteration, partner)
+        if not kept:
+            warning = f"No sample of {partner} was kept: {role} stays as it is."
+            return {"model": before, "losses": {}, "warnings": said(iteration, [warning])}
+        start = before
+        if self.arguments.restart_from_warm_up:
+            start = 0
+            kept = [sample for earlier in range(1, iteration) for sample in self._kept(earlier, partner)] + kept
+
+        folder = self._model(iteration, role)
+        log = folder / TRAINING_LOG_NAME
+        if not log.is_file():
+            samples = exchange_samples(
+                kept,
+                self.labelled,
+                labelled_share=self.arguments.labelled_share,
+                max_pseudo_ratio=self.arguments.max_pseudo_ratio,
+                weighting=self.arguments.weighting,
+                seed=f"{self.seed}-{iteration}-{role}",
+            )
+            seed = self.seed + iteration
+            examples = tokenize_examples(
+                samples, role, self.processor, retriever=self.retriever, seed=seed, **self.example_options
+            )
+            arguments = {**self.training_arguments, "seed": seed}
+            self.models.train(role, self._model(start, role), examples, folder, arguments)
+        history = json.loads(log.read_text(encoding="utf-8"))
+        last = {name: loss for entry in history for name, loss in entry.items() if name.startswith("loss")}
+        # A log that went through a checkpoint has its names in another order.
+        losses = dict(sorted(last.items()))
+        if is_finite(folder, history):
+            return {"model": iteration, "losses": losses, "warnings": []}
+        warning = f"The training of {role} went to NaN or infinity: {role} is rolled back to where it was before."
+        return {"model": before, "losses": {}, "warnings": said(iteration, [warning])}
+
+    def _judge(self, iteration: int) -> dict:
+        """Models and dev scores by role, after those that collapsed are rolled back."""
+        earlier, results, warnings = self.state.results_of("judge"), self.state.results(iteration), []
+        models = {role: results[f"train_{role}"]["model"] if iteration else 0 for role in PARTNER}
+        scores = {
+            role: self._dev_scores(iteration, role) if model == iteration else earlier[-1]["dev_scores"][role]
+            for role, model in models.items()
+        }
+        for role in PARTNER:
+            best = best_before_collapse(role, scores[role], earlier, self.arguments)
+            if best is not None:
+                warnings.append(
+                    f"The dev score of {role} collapsed from {self._dev_score(best['dev_scores'][role]):.3f} to "
+                    f"{self._dev_score(scores[role]):.3f}: {role} is rolled back to iteration {best['models'][role]}."
+                )
+                models[role], scores[role] = best["models"][role], best["dev_scores"][role]
+        if this_process().is_main_process:
+            write_text(self._folder(iteration) / "dev_scores.json", json.dumps(scores, indent=1) + "\n")
+        logger.info("Dev scores after iteration %d: %s", iteration, scores)
+        return {"models": models, "dev_scores": scores, "warnings": said(iteration, warnings)}
+
+    def _dev_scores(self, iteration: int, role: str) -> dict:
+        model = self.models.load({role: self._model(iteration, role)})[role]
+        predictions = self._over_validation(
+            self._folder(iteration) / f"{role}_predictions",
+            lambda samples: predict_role(samples, self.processor, model, role, **self.inference_options),
+        )
+        return score_role(self.validation, predictions, self.processor)
+
+    def _report(self, iteration: int) -> dict:
+        results = self.state.results(iteration)
+        models, scores = results["judge"]["models"], results["judge"]["dev_scores"]
+        warnings = [warning for result in results.values() for warning in result.get("warnings", [])]
+        report = {"iteration": iteration, "models": models, "dev_scores": scores, "warnings": warnings}
+        if iteration and this_process().is_main_process:
+            samples = {role: load_json_lines(self._samples(iteration, role)) for role in PARTNER}
+            losses = {role: results[f"train_{role}"]["losses"] for role in PARTNER}
+            folder, thresholds = self._folder(iteration), results["calibrate"]
+            report |= write_iteration_report(folder, iteration, samples, scores, losses, thresholds, warnings)
+        return report
+
+    def _over_validation(self, folder: Path, work: Callable[[Dataset], list[dict]]) -> list[dict]:
+        """What `work` makes of the validation samples, block by block."""
+        size = self.arguments.block_size
+        return in_blocks(len(self.validation), size, folder, lambda items: work(self.validation.select(items)))
+
+    def _load(self, iteration: int) -> dict:
+        """The models that an iteration starts with, ready for inference."""
+        models = self.state.results_of("judge")[iteration - 1]["models"]
+        return self.models.load({role: self._model(model, role) for role, model in models.items()})
 
     def _folder(self, iteration: int) -> Path:
         folder = self.output_dir / f"iteration-{iteration}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def _write_and_filter(self, iteration: int, models: dict[str, Path]) -> dict[str, list[dict]]:
-        """D_RAG and D_GAR of this iteration, by the role that wrote them, with `kept` set by the filter."""
-        paths = {role: self._folder(iteration) / f"{role}_samples.jsonl" for role in ("rag", "gar")}
-        if not all(path.is_file() for path in paths.values()):
-            loaded = {role: MintForConditionalGeneration.from_pretrained(models[role]) for role in models}
-            rng = random.Random(f"{self.seed}-{iteration}")
-            count = min(self.arguments.documents_per_iteration, len(self.unlabelled_rows))
-            rows = sorted(rng.sample(self.unlabelled_rows, count))
-            for role, path in paths.items():
-                if path.is_file():
-                    continue
-                samples = write_samples(
-                    loaded[role],
-                    loaded[PARTNER[role]],
-                    rows,
-                    self.processor,
-                    iteration,
-                    temperature=self.arguments.query_temperature,
-                    seed=self.seed + iteration,
-                    **self.inference_options,
-                )
-                samples = filter_samples(samples, self.confidence)
-                write_text(path, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
-        return {role: read_samples(path) for role, path in paths.items()}
+    def _model(self, iteration: int, role: str) -> Path:
+        return self._folder(iteration) / f"mint-{role}" if iteration else self.warm_up[role]
 
-    def _train(self, iteration: int, role: str, partner_samples: list[dict], models: dict[str, Path]) -> Path:
-        """The next model of `role`, trained on its partner's kept samples and some labelled ones."""
-        folder = self._folder(iteration) / f"mint-{role}"
-        if (folder / TRAINING_LOG_NAME).is_file():
-            return folder
-        kept = [sample for sample in partner_samples if sample["kept"]]
-        start = models[role]
-        if self.arguments.restart_from_warm_up:
-            start = self.warm_models[role]
-            for earlier in range(1, iteration):
-                path = self._folder(earlier) / f"{PARTNER[role]}_samples.jsonl"
-                kept = [sample for sample in read_samples(path) if sample["kept"]] + kept
-        if not kept:
-            logger.warning(
-                "Iteration %d: no sample of %s was kept; %s stays as it is.", iteration, PARTNER[role], role
-            )
-            return start
+    def _written(self, iteration: int, role: str) -> Path:
+        return self._folder(iteration) / f"{role}_written"
 
-        share = self.arguments.labelled_share
-        num_labelled = min(len(self.labelled), round(len(kept) * share / (1 - share)))
-        rng = random.Random(f"{self.seed}-{iteration}-{role}")
-        replayed = self.labelled.select(sorted(rng.sample(range(len(self.labelled)), num_labelled)))
-        examples = tokenize_examples(
-            concatenate_datasets([Dataset.from_list(kept, features=SAMPLE_FEATURES), replayed]),
-            role,
-            self.processor,
-            retriever=self.retriever,
-            seed=self.seed + iteration,
-            **self.example_options,
-        )
-        model = MintForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
-        arguments = {**self.training_arguments, "seed": self.seed + iteration}
-        train_stage(model, examples, self.processor, folder, arguments, self.peft_config)
-        return folder
+    def _samples(self, iteration: int, role: str) -> Path:
+        return self._folder(iteration) / f"{role}_samples.jsonl"
 
-    def _judge(self, iteration: int, models: dict[str, Path]) -> dict[str, dict]:
-        """Dev scores of both models, by role."""
-        path = self._folder(iteration) / "dev_scores.json"
-        if not path.is_file():
-            scores = {
-                role: evaluate_role(
-                    self.validation,
-                    self.processor,
-                    MintForConditionalGeneration.from_pretrained(folder),
-                    **self.inference_options,
-                )
-                for role, folder in models.items()
-            }
-            write_text(path, json.dumps(scores, indent=1) + "\n")
-        scores = json.loads(path.read_text(encoding="utf-8"))
-        logger.info("Dev scores after iteration %d: %s", iteration, scores)
-        return scores
+    def _kept(self, iteration: int, role: str) -> list[dict]:
+        return [sample for sample in load_json_lines(self._samples(iteration, role)) if sample["kept"]]
 
-
-def read_samples(path: str | os.PathLike) -> list[dict]:
-    """Reads the samples that an iteration wrote."""
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def _sample_report(samples: dict[str, list[dict]]) -> dict:
-    kept = {role: [sample for sample in written if sample["kept"]] for role, written in samples.items()}
-
-    def precision(chosen: list[dict]) -> float | None:
-        right = [sample["docids"][0] == sample["provenance"][0][0] for sample in chosen]
-        return sum(right) / len(right) if right else None
-
-    return {
-        "samples": {role: len(written) for role, written in samples.items()},
-        "kept": {role: len(chosen) for role, chosen in kept.items()},
-        "precision": {role: {"written": precision(samples[role]), "kept": precision(kept[role])} for role in samples},
-    }
+    def settings(self) -> dict:
+        """All that decides how the run ends, fit for JSON; a converged run may still be given more iterations."""
+        arguments = asdict(self.arguments)
+        del arguments["max_iterations"], arguments["patience"]
+        inference = {name: value for name, value in self.inference_options.items() if name != "show_progress"}
+        groups = {
+            "arguments": arguments,
+            "confidence": asdict(self.confidence),
+            "training": self.training_arguments,
+            "examples": self.example_options,
+            "inference": inference,
+            "warm_up": {role: model_digest(folder) for role, folder in self.warm_up.items()},
+            "data": {
+                "documents": len(self.processor.collection),
+                "labelled": samples_digest(self.labelled),
+                "validation": samples_digest(self.validation),
+                "unlabelled": len(self.unlabelled_rows),
+            },
+            "run": {"models": type(self.models).__name__, "seed": self.seed},
+        }
+        return {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}

@@ -177,21 +177,65 @@ def evaluate_strategies(
     return rows, predictions
 
 
-def evaluate_role(samples: Dataset, processor: MintProcessor, model, **options) -> dict:
+def predict_role(samples: Dataset, processor: MintProcessor, model, role: str | None = None, **options) -> list[dict]:
     """
-    Scores one model by the strategy of its own role, and calibrates its answers' temperature on the samples.
+    Asks one model by the strategy of its role.
+
+    Args:
+        samples (`datasets.Dataset`):
+            Samples in the common schema; their queries are asked.
+        processor ([`MintProcessor`]):
+            Processor with title trie and collection.
+        model ([`MintForConditionalGeneration`]):
+            The model.
+        role (`str`, *optional*):
+            Role to switch a model to that holds both. Defaults to the one that `model` has.
+        **options:
+            As for [`StrategyInference`].
+
+    Returns:
+        `list[dict]`: one prediction per sample, fit for JSON: `rows` (ranked rows of the collection), `answer`, and
+        `answer_log_prob` (mean log-probability per token of the answer).
+    """
+    if role is None:
+        role = model.config.role
+    else:
+        model.set_role(role)
+    inference = StrategyInference(samples["query"], processor, **{role: model}, **options)
+    rows = inference.run(role).rows
+    answers = inference.rag_answers if role == "rag" else inference.gar_answers
+    return [
+        {"rows": ranking, "answer": answer, "answer_log_prob": log_prob}
+        for ranking, answer, log_prob in zip(rows, answers.texts, answers.log_probs, strict=True)
+    ]
+
+
+def score_role(samples: Dataset, predictions: list[dict], processor: MintProcessor) -> dict:
+    """
+    Scores what [`predict_role`] predicted, and calibrates the answers' temperature on it.
+
+    Args:
+        samples (`datasets.Dataset`):
+            Labelled samples in the common schema.
+        predictions (`list[dict]`):
+            One prediction per sample, in their order.
+        processor ([`MintProcessor`]):
+            Processor with the collection.
 
     Returns:
         `dict`: `METRICS` over all samples, and `answer_temperature`.
     """
-    role = model.config.role
-    inference = StrategyInference(samples["query"], processor, **{role: model}, **options)
-    output = inference.run(role)
-    scores = score_rows(samples, output.rows, processor.collection, output.answers)[0]
-    written = inference.rag_answers if role == "rag" else inference.gar_answers
+    answers = [prediction["answer"] for prediction in predictions]
+    rows = [prediction["rows"] for prediction in predictions]
+    scores = score_rows(samples, rows, processor.collection, answers)[0]
     correct = [
-        normalize_answer(answer) in map(normalize_answer, answers)
-        for answer, answers in zip(written.texts, samples["answers"], strict=True)
+        normalize_answer(answer) in map(normalize_answer, gold)
+        for answer, gold in zip(answers, samples["answers"], strict=True)
     ]
-    temperature = calibrate_temperature(written.log_probs, correct)
+    temperature = calibrate_temperature([prediction["answer_log_prob"] for prediction in predictions], correct)
     return {name: scores[name] for name in METRICS} | {"answer_temperature": temperature}
+
+
+def evaluate_role(samples: Dataset, processor: MintProcessor, model, role: str | None = None, **options) -> dict:
+    """[`score_role`] of [`predict_role`], for one process."""
+    return score_role(samples, predict_role(samples, processor, model, role, **options), processor)

@@ -1,12 +1,16 @@
 """Co-training's own samples: one model writes them, its partner is asked what it makes of them."""
 
+from datasets import Dataset
 from transformers import set_seed
 
 from dataset_builders.features import new_sample
 from modeling_mint import MintForConditionalGeneration, MintProcessor, StrategyInference
+from modeling_mint.generation_mint import RetrievalOutput, TextOutput
 from modeling_mint.tokenization_mint import encode_targets
 
 from .metrics.kilt_downstream.kilt_downstream import answer_f1
+
+PARTNER = {"rag": "gar", "gar": "rag"}
 
 
 def write_samples(
@@ -16,6 +20,7 @@ def write_samples(
     processor: MintProcessor,
     iteration: int,
     *,
+    role: str,
     temperature: float = 0.0,
     seed: int = 42,
     **options,
@@ -28,63 +33,112 @@ def write_samples(
 
     Args:
         model, partner ([`MintForConditionalGeneration`]):
-            The writer and the model of the other role.
+            The writer and the model of the other role; one object, if it holds an adapter for each role.
         rows (`list[int]`):
             Rows of the unlabelled documents.
         processor ([`MintProcessor`]):
             Processor with title trie and collection.
         iteration (`int`):
             Co-training iteration, counted from 1.
+        role (`str`):
+            Role of the writer, `"rag"` or `"gar"`.
         temperature (`float`, *optional*, defaults to 0.0):
             Of the queries' sampling; 0 writes greedily.
         seed (`int`, *optional*, defaults to 42):
-            Seed of the sampling.
+            Seed of the sampling, which depends on nothing else.
         **options:
             As for [`StrategyInference`].
 
     Returns:
         `list[dict]`: samples in the common schema, not filtered yet.
     """
-    role, partner_role = model.config.role, partner.config.role
     batching = {name: options[name] for name in ("batch_size", "show_progress") if name in options}
     set_seed(seed)
-    passages = [text for _, text in processor.context(rows)]
+    model.set_role(role)
     queries = model.write_queries(rows, processor, temperature=temperature, **batching).texts
-    own = StrategyInference(queries, processor, **{role: model}, **options)
-    other = StrategyInference(queries, processor, **{partner_role: partner}, **options)
-    found, answers = _retrieved_and_answered(own, role)
-    other_found, other_answers = _retrieved_and_answered(other, partner_role)
-
+    passages = [text for _, text in processor.context(rows)]
     samples = []
-    for i, row in enumerate(rows):
-        docid_length = len(encode_targets(processor.tokenizer, found.docids[i][:1])[0])
+    for row, query, passage, reply in zip(
+        rows, queries, passages, _replies(model, partner, queries, processor, role, **options), strict=True
+    ):
+        reply["confidence"]["round_trip_rank"] = _rank(row, reply["rows"])
         samples.append(
             new_sample(
                 id=f"{role}-{iteration}-{row}",
-                task="open_qa",
-                query=queries[i],
-                answers=[answers.texts[i]],
-                docids=found.docids[i],
-                rows=found.rows[i],
+                query=query,
                 provenance=[[processor.document(row)[0]]],
-                passage=passages[i],
+                passage=passage,
                 source=role,
                 model=f"mint-{role}",
                 iteration=iteration,
-                confidence={
-                    "docid_log_prob": found.scores[i][0] / docid_length,
-                    "answer_log_prob": answers.log_probs[i],
-                    "round_trip_rank": _rank(row, found.rows[i]),
-                    "docid_agreement": _reciprocal(_rank(found.rows[i][0], other_found.rows[i])),
-                    "answer_agreement": answer_f1(answers.texts[i], other_answers.texts[i]),
-                    "score": None,
-                },
+                **reply,
             )
         )
     return samples
 
 
-def _retrieved_and_answered(inference: StrategyInference, role: str):
+def labelled_signals(
+    model: MintForConditionalGeneration,
+    partner: MintForConditionalGeneration,
+    samples: Dataset,
+    processor: MintProcessor,
+    *,
+    role: str,
+    **options,
+) -> list[dict]:
+    """
+    What a model replies to labelled queries, with the confidence signals that it would have as its own samples: what a
+    threshold is calibrated on. There is no round trip, since the query was not written from a document.
+
+    Args:
+        model, partner, processor, role, **options:
+            As for [`write_samples`].
+        samples (`datasets.Dataset`):
+            Labelled samples in the common schema.
+
+    Returns:
+        `list[dict]`: samples in the common schema: the labelled ids, queries and provenance, the model's docids and
+        answers.
+    """
+    replies = _replies(model, partner, samples["query"][:], processor, role, **options)
+    return [
+        new_sample(
+            id=sample["id"],
+            task=sample["task"],
+            query=sample["query"],
+            provenance=sample["provenance"],
+            source=role,
+            model=f"mint-{role}",
+            **reply,
+        )
+        for sample, reply in zip(samples, replies, strict=True)
+    ]
+
+
+def _replies(model, partner, queries: list[str], processor: MintProcessor, role: str, **options) -> list[dict]:
+    """The model's docids and answer to each query, and its confidence, the partner's agreement included."""
+    # One inference for both: two roles of one object are switched by it before each use.
+    inference = StrategyInference(queries, processor, **{role: model, PARTNER[role]: partner}, **options)
+    found, answers = _retrieved_and_answered(inference, role)
+    other_found, other_answers = _retrieved_and_answered(inference, PARTNER[role])
+    return [
+        {
+            "answers": [answers.texts[i]],
+            "docids": found.docids[i],
+            "rows": found.rows[i],
+            "confidence": {
+                "docid_log_prob": found.scores[i][0]
+                / len(encode_targets(processor.tokenizer, found.docids[i][:1])[0]),
+                "answer_log_prob": answers.log_probs[i],
+                "docid_agreement": _reciprocal(_rank(found.rows[i][0], other_found.rows[i])),
+                "answer_agreement": answer_f1(answers.texts[i], other_answers.texts[i]),
+            },
+        }
+        for i in range(len(queries))
+    ]
+
+
+def _retrieved_and_answered(inference: StrategyInference, role: str) -> tuple[RetrievalOutput, TextOutput]:
     if role == "rag":
         return inference.rag_documents, inference.rag_answers
     return inference.gar_documents, inference.gar_answers

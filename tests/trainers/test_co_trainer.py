@@ -1,43 +1,60 @@
 import json
-import shutil
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 
-import trainers.co_trainer
-from modeling_mint import MintForConditionalGeneration
-from trainers.co_trainer import PARTNER, CoTrainer, CoTrainingArguments, read_samples
+from modeling_mint import MintForConditionalGeneration, format_prompt
+from tests.trainers.conftest import ARGUMENTS
+from trainers.blocks import load_json_lines, write_json_lines
+from trainers.co_trainer import CoTrainer
+from trainers.co_training_arguments import CoTrainingArguments
 from trainers.confidence import ConfidenceArguments
-from trainers.evaluation import METRICS
-from trainers.training_stage import TRAINING_LOG_NAME
+from trainers.evaluation import METRICS, evaluate_role
+from trainers.pseudo_samples import PARTNER
+from trainers.role_models import AdapterModels, FullModels
+from trainers.run_state import RunState
 
-LORA = LoraConfig(r=4, target_modules=r".*\.(q_proj|v_proj|q|v)")
+LORA = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
 OPTIONS = {"k": 3, "num_beams": 4, "batch_size": 6, "max_new_tokens": 5}
 LABELLED_ROWS = list(range(10, 20))
+STEPS = ["generate_rag", "generate_gar", "calibrate", "filter", "train_rag", "train_gar", "judge", "report"]
+
+
+class NotedModels(FullModels):
+    """Full models that note what each training was given, and then train as ever."""
+
+    def __init__(self, processor):
+        super().__init__("no backbone is asked for", processor)
+        self.trainings = []
+
+    def train(self, role, start, examples, output_dir, arguments, **options):
+        self.trainings.append((role, start, examples, arguments))
+        return super().train(role, start, examples, output_dir, arguments, **options)
 
 
 @pytest.fixture
-def co_trainer(model_folders, processor, make_samples, training_arguments, tmp_path):
-    """Makes a co-trainer in the same folder each time; keywords override its settings."""
+def models(processor):
+    return NotedModels(processor)
 
-    def make(training=(), peft_config=None, keep_fraction=0.5, **rounds):
-        arguments = {name: value for name, value in training_arguments.items() if name != "output_dir"}
+
+@pytest.fixture
+def co_trainer(models, model_folders, processor, make_samples, tmp_path):
+    """Makes a co-trainer in the same folder each time; keywords override its rounds."""
+
+    def make(training=(), keep=(), role_models=models, warm_up=model_folders, validation=(2, 5), **rounds):
         return CoTrainer(
-            model_folders,
+            role_models,
+            warm_up,
             processor,
             labelled=make_samples(LABELLED_ROWS),
-            validation=make_samples([2, 5]),
+            validation=make_samples(validation),
             unlabelled_rows=list(range(20, 40)),
             output_dir=tmp_path / "co-training",
-            training_arguments=arguments | dict(training),
-            arguments=CoTrainingArguments(**{"documents_per_iteration": 6} | rounds),
-            confidence=ConfidenceArguments(keep_fraction=keep_fraction, max_round_trip_rank=0),
-            peft_config=peft_config,
+            training_arguments=ARGUMENTS | dict(training),
+            arguments=CoTrainingArguments(**{"documents_per_iteration": 6, "block_size": 4} | rounds),
+            confidence=ConfidenceArguments(**{"keep_fraction": 0.5, "max_round_trip_rank": 0} | dict(keep)),
             inference_options=OPTIONS,
             seed=3,
         )
@@ -46,255 +63,263 @@ def co_trainer(model_folders, processor, make_samples, training_arguments, tmp_p
 
 
 @pytest.fixture
-def trained_on(monkeypatch):
-    """`[(role, samples)]` in the order in which exchange trainings took them; the training itself goes on as ever."""
-    taken, tokenize_examples = [], trainers.co_trainer.tokenize_examples
+def plant(make_sample, tmp_path):
+    """Puts an iteration's steps, up to the filter or to the end, into the folder as an earlier run leaves them."""
 
-    def record(samples, role, *args, **kwargs):
-        taken.append((role, samples.to_list()))
-        return tokenize_examples(samples, role, *args, **kwargs)
-
-    monkeypatch.setattr(trainers.co_trainer, "tokenize_examples", record)
-    return taken
-
-
-@pytest.fixture
-def make_iteration(make_sample, tmp_path):
-    """Puts results of an iteration into the folder, as an earlier run would have left them."""
-
-    def make(iteration, kept=(), dev_score=None):
-        """`kept`: `{writer: [kept flag of each sample]}`."""
-        folder = tmp_path / "co-training" / f"iteration-{iteration}"
-        folder.mkdir(parents=True)
+    def put(trainer, iteration, kept=(), dev_score=None):
+        """`kept`: `{writer: [kept flag of each sample]}`; `dev_score`: of both roles."""
+        state = RunState(trainer.output_dir, trainer.settings())
+        folder = trainer.output_dir / f"iteration-{iteration}"
+        folder.mkdir(exist_ok=True)
         for writer, flags in dict(kept).items():
             samples = [
                 make_sample(20 + i, writer, id=f"{writer}-{iteration}-{20 + i}", kept=flag, confidence={"score": 0.5})
                 for i, flag in enumerate(flags)
             ]
-            lines = [json.dumps(sample) + "\n" for sample in samples]
-            (folder / f"{writer}_samples.jsonl").write_text("".join(lines))
+            write_json_lines(folder / f"{writer}_samples.jsonl", samples)
+        steps = STEPS[:4] if iteration else []
         if dev_score is not None:
-            scores = dict.fromkeys(METRICS, 0.0) | {"r_precision": dev_score, "answer_temperature": 1.0}
-            (folder / "dev_scores.json").write_text(json.dumps({"rag": scores, "gar": scores}))
-        return folder
+            steps = STEPS if iteration else STEPS[6:]
+        scores = dict.fromkeys(METRICS, 0.0) | {"r_precision": dev_score, "answer_temperature": 1.0}
+        models = dict.fromkeys(PARTNER, iteration)
+        scores = dict.fromkeys(PARTNER, scores)
+        for step in steps:
+            result = {"train_rag": {"model": iteration, "losses": {}}, "train_gar": {"model": iteration, "losses": {}}}
+            result |= dict.fromkeys(["judge", "report"], {"iteration": iteration, "models": models})
+            state.finish(iteration, step, result.get(step, {}) | ({"dev_scores": scores} if step in STEPS[6:] else {}))
 
-    return make
-
-
-def ids(samples, source):
-    return [sample["id"] for sample in samples if sample["source"] == source]
-
-
-def snapshot(folder):
-    """Everything an iteration left: texts as they are, weights as tensors."""
-    texts = {path.name: path.read_text() for path in folder.glob("*.json*")}
-    weights = {role: load_file(folder / f"mint-{role}" / "model.safetensors") for role in ("rag", "gar")}
-    return texts, weights
+    return put
 
 
-def assert_same_iteration(one, other):
-    assert one[0] == other[0]
-    for role, weights in one[1].items():
-        assert weights.keys() == other[1][role].keys()
-        assert all(torch.equal(weights[name], other[1][role][name]) for name in weights), role
+def learnt(examples, component):
+    """The distinct queries behind the examples of a component, by their retrieval prompts."""
+    prompts = {
+        tuple(example["prompt_ids"])
+        for example in examples
+        if example["component"] == component and example["task"] in ("query_to_docid", "query_answer_to_docid")
+    }
+    return prompts
 
 
-def test_one_round_trains_each_model_on_what_its_partner_wrote(co_trainer, trained_on, tmp_path):
-    result = co_trainer().run()
+def prompts_of(samples, role, processor):
+    """The retrieval prompts that a role learns of samples."""
+    if role == "rag":
+        texts = [format_prompt("query_to_docid", query=sample["query"]) for sample in samples]
+    else:
+        texts = [
+            format_prompt("query_answer_to_docid", query=sample["query"], answer=sample["answers"][0])
+            for sample in samples
+        ]
+    return {tuple(processor.encode_example(text, ("Paris",))[0]) for text in texts}
+
+
+RETRIEVAL, EXCHANGE = 0, 3
+
+
+def weights_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_round_trains_each_model_on_what_its_partner_wrote(co_trainer, models, model_folders, processor, tmp_path):
+    result = co_trainer(max_dev_drop=1.0).run()
     folder = tmp_path / "co-training" / "iteration-1"
-    written = {role: read_samples(folder / f"{role}_samples.jsonl") for role in ("rag", "gar")}
+    written = {role: load_json_lines(folder / f"{role}_samples.jsonl") for role in PARTNER}
     for role, samples in written.items():
         assert len(samples) == 6 and {sample["source"] for sample in samples} == {role}
-    assert [role for role, _ in trained_on] == ["rag", "gar"]
-    for role, samples in trained_on:
-        kept = [sample["id"] for sample in written[PARTNER[role]] if sample["kept"]]
-        assert kept and {sample["source"] for sample in samples} == {PARTNER[role], "labelled"}
-        assert ids(samples, PARTNER[role]) == kept
-        assert len(ids(samples, "labelled")) == len(kept)  # labelled_share is one half
+    assert written["rag"][0]["provenance"] == written["gar"][0]["provenance"]
+    assert [(role, start) for role, start, _, _ in models.trainings] == list(model_folders.items())
+    for role, _, examples, arguments in models.trainings:
+        kept = [sample for sample in written[PARTNER[role]] if sample["kept"]]
+        assert len(kept) == 3 and arguments["seed"] == 4
+        assert learnt(examples, EXCHANGE) == prompts_of(kept, role, processor)
+        assert len(learnt(examples, RETRIEVAL)) == 3  # labelled_share is one half
         assert MintForConditionalGeneration.from_pretrained(folder / f"mint-{role}").config.role == role
-    assert [report["iteration"] for report in result["iterations"]] == [0, 1]
+    first, second = result["iterations"]
+    assert first["iteration"] == 0 and first["models"] == {role: str(path) for role, path in model_folders.items()}
+    assert second["models"] == {role: str(folder / f"mint-{role}") for role in PARTNER}
+    assert second["dev_scores"] == json.loads((folder / "dev_scores.json").read_text())
+    assert second["kept"] == {"rag": 3, "gar": 3} and second["warnings"] == []
+    assert {path.name for path in folder.glob("report.*")} == {"report.json", "report.md", "report.png"}
 
 
-def test_the_round_is_reported_as_its_files_have_it(co_trainer, tmp_path):
+def test_the_dev_scores_are_those_of_the_models_on_all_samples(co_trainer, processor, make_samples):
+    trainer = co_trainer(validation=[2, 5, 7, 9, 11], max_dev_drop=1.0)
+    report = trainer.run()["iterations"][1]
+    for role, folder in report["models"].items():
+        model = MintForConditionalGeneration.from_pretrained(folder)
+        expected = evaluate_role(make_samples([2, 5, 7, 9, 11]), processor, model, **OPTIONS)
+        assert report["dev_scores"][role] == pytest.approx(expected)
+
+
+def test_two_adapters_on_one_base_teach_each_other(co_trainer, make_model, processor, examples, tmp_path):
+    make_model(seed=6).save_pretrained(tmp_path / "base")
+    models = AdapterModels(tmp_path / "base", processor, LORA)
+    warm_up = {role: tmp_path / f"adapter-{role}" for role in PARTNER}
+    for role, folder in warm_up.items():
+        models.train(role, None, examples, folder, {**ARGUMENTS})
+    result = co_trainer(role_models=models, warm_up=warm_up, max_dev_drop=1.0).run()
+    for role, folder in result["iterations"][1]["models"].items():
+        trained = load_file(f"{folder}/adapter_model.safetensors")
+        assert not same_weights(trained, load_file(warm_up[role] / "adapter_model.safetensors"))
+    assert result["iterations"][1]["kept"] == {"rag": 3, "gar": 3}
+
+
+def test_a_finished_run_is_not_run_again(co_trainer, models, tmp_path):
+    result = co_trainer().run()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "co-training").rglob("*")}
+    assert co_trainer().run() == result
+    assert len(models.trainings) == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "co-training").rglob("*")} == times
+
+
+def test_a_run_may_be_given_more_iterations_and_no_other_settings(co_trainer, models):
+    first = co_trainer(patience=5).run()
+    second = co_trainer(patience=5, max_iterations=2).run()
+    assert second["iterations"][:2] == first["iterations"] and len(second["iterations"]) == 3
+    assert len(models.trainings) == 4
+    with pytest.raises(ValueError, match="arguments.labelled_share: 0.5 then, 0.25 now"):
+        co_trainer(labelled_share=0.25).run()
+    with pytest.raises(ValueError, match="data.validation: "):
+        co_trainer(validation=[2, 6]).run()
+
+
+def test_only_kept_samples_are_exchanged(co_trainer, plant, models, make_sample, processor):
+    plant(co_trainer(), 0, dev_score=0.0)
+    plant(co_trainer(), 1, {"rag": [True, False, True, False], "gar": [False, False, True, False]})
     report = co_trainer().run()["iterations"][1]
-    folder = tmp_path / "co-training" / "iteration-1"
-    for role in ("rag", "gar"):
-        samples = read_samples(folder / f"{role}_samples.jsonl")
-        kept = [sample for sample in samples if sample["kept"]]
-        right = [sample for sample in samples if [sample["docids"][:1]] == sample["provenance"]]
-        assert (report["samples"][role], report["kept"][role]) == (6, len(kept))
-        assert report["precision"][role]["written"] == pytest.approx(len(right) / 6)
-        expected = sum(sample in right for sample in kept) / len(kept)
-        assert report["precision"][role]["kept"] == pytest.approx(expected)
-    assert report["dev_scores"] == json.loads((folder / "dev_scores.json").read_text())
-
-
-def test_only_kept_samples_are_exchanged(co_trainer, make_iteration, trained_on):
-    make_iteration(1, {"rag": [True, False, True, False], "gar": [False, False, True, False]})
-    report = co_trainer().run()["iterations"][1]
-    taken = dict(trained_on)
-    assert ids(taken["gar"], "rag") == ["rag-1-20", "rag-1-22"]
-    assert ids(taken["rag"], "gar") == ["gar-1-22"]
+    taken = {role: learnt(examples, EXCHANGE) for role, _, examples, _ in models.trainings}
+    assert taken["gar"] == prompts_of([make_sample(20), make_sample(22)], "gar", processor)
+    assert taken["rag"] == prompts_of([make_sample(22)], "rag", processor)
     assert report["kept"] == {"rag": 2, "gar": 1}
 
 
-@pytest.mark.parametrize("share, labelled", [(0.0, 0), (0.75, 6), (0.95, len(LABELLED_ROWS))])
-def test_labelled_samples_are_mixed_in_at_their_share(co_trainer, make_iteration, trained_on, share, labelled):
-    """Two kept samples: a share of 0.75 takes six labelled ones, 0.95 would take 38 and there are ten."""
-    make_iteration(1, {"rag": [True, True], "gar": [True, True]})
-    co_trainer(labelled_share=share).run()
-    assert [len(ids(samples, "labelled")) for _, samples in trained_on] == [labelled] * 2
+@pytest.mark.parametrize("rounds, pseudo", [({}, 4), ({"max_pseudo_ratio": 0.2}, 2)])
+def test_partners_samples_are_capped_at_their_ratio_to_labelled_ones(co_trainer, plant, models, rounds, pseudo):
+    plant(co_trainer(**rounds), 0, dev_score=0.0)
+    plant(co_trainer(**rounds), 1, {"rag": [True] * 4, "gar": [True] * 4})
+    co_trainer(**rounds).run()
+    assert [len(learnt(examples, EXCHANGE)) for _, _, examples, _ in models.trainings] == [pseudo, pseudo]
 
 
-def test_a_model_whose_partner_kept_nothing_stays(co_trainer, make_iteration, model_folders, trained_on, tmp_path):
-    make_iteration(0, dev_score=0.1)
-    folder = make_iteration(1, {"rag": [False, False], "gar": [True, False]}, dev_score=0.2)
-    result = co_trainer().run()
-    assert [role for role, _ in trained_on] == ["rag"]
-    assert result["models"] == {"rag": str(folder / "mint-rag"), "gar": str(model_folders["gar"])}
-    assert result["iterations"][1]["precision"]["rag"] == {"written": 1.0, "kept": None}
-
-
-def test_the_best_iteration_is_returned_and_patience_stops(co_trainer, make_iteration, tmp_path):
-    for iteration, score in enumerate([0.2, 0.5, 0.4, 0.5, 0.9]):
-        make_iteration(iteration, {"rag": [True], "gar": [True]}, dev_score=score)
-    result = co_trainer(max_iterations=10, patience=2).run()
-    assert [report["iteration"] for report in result["iterations"]] == [0, 1, 2, 3]
-    assert result["best_iteration"] == 1
+def test_the_best_iteration_is_returned_and_patience_stops(co_trainer, plant, tmp_path):
+    trainer = co_trainer(max_iterations=10, patience=2)
+    for iteration, score in enumerate([0.2, 0.5, 0.4, 0.5]):
+        plant(trainer, iteration, dev_score=score)
+    result = trainer.run()
+    assert len(result["iterations"]) == 4 and result["best_iteration"] == 1
     best = tmp_path / "co-training" / "iteration-1"
-    assert result["models"] == {role: str(best / f"mint-{role}") for role in ("rag", "gar")}
+    assert result["models"] == {role: str(best / f"mint-{role}") for role in PARTNER}
 
 
-def test_the_warmed_up_models_are_the_best_when_nothing_is_better(co_trainer, make_iteration, model_folders):
+def test_the_warmed_up_models_are_the_best_when_nothing_is_better(co_trainer, plant, model_folders):
     for iteration, score in enumerate([0.5, 0.5]):
-        make_iteration(iteration, {"rag": [True], "gar": [True]}, dev_score=score)
+        plant(co_trainer(), iteration, dev_score=score)
     result = co_trainer().run()
     assert result["best_iteration"] == 0
     assert result["models"] == {role: str(folder) for role, folder in model_folders.items()}
 
 
-def test_the_chosen_metric_decides(co_trainer, make_iteration):
-    for iteration, score in enumerate([0.5, 0.1]):
-        folder = make_iteration(iteration, {"rag": [True], "gar": [True]}, dev_score=score)
-        scores = json.loads((folder / "dev_scores.json").read_text())
-        for role in scores:
-            scores[role]["kilt_em"] = 1 - score
-        (folder / "dev_scores.json").write_text(json.dumps(scores))
-    assert co_trainer(max_iterations=1).run()["best_iteration"] == 0
-    assert co_trainer(max_iterations=1, dev_metric="kilt_em").run()["best_iteration"] == 1
-
-
 @pytest.mark.parametrize("restart", [False, True])
 def test_an_iteration_continues_or_restarts_with_all_kept_samples(
-    co_trainer, make_iteration, make_model, model_folders, trained_on, restart
+    co_trainer, plant, models, make_model, model_folders, make_sample, processor, restart, tmp_path
 ):
-    """With a learning rate of 0 a trained model shows where its training started."""
-    flags = {"rag": [True, False], "gar": [False, True]}
-    for iteration in (0, 1, 2):
-        folder = make_iteration(iteration, flags, dev_score=0.1 * iteration)
-        if iteration == 1:
-            for role in ("rag", "gar"):
-                make_model(role, seed=7).save_pretrained(folder / f"mint-{role}")
-                (folder / f"mint-{role}" / TRAINING_LOG_NAME).write_text("[]")
-    result = co_trainer({"learning_rate": 0.0}, max_iterations=2, restart_from_warm_up=restart).run()
-    earlier = {"rag": ["gar-1-21"], "gar": ["rag-1-20"]} if restart else {"rag": [], "gar": []}
-    newest = {"rag": ["gar-2-21"], "gar": ["rag-2-20"]}
-    assert [role for role, _ in trained_on] == ["rag", "gar"]
-    for role, samples in trained_on:
-        assert ids(samples, PARTNER[role]) == earlier[role] + newest[role]
-        start = model_folders[role] if restart else folder.with_name("iteration-1") / f"mint-{role}"
-        expected = MintForConditionalGeneration.from_pretrained(start).get_input_embeddings().weight
-        trained = MintForConditionalGeneration.from_pretrained(result["models"][role]).get_input_embeddings().weight
-        assert torch.equal(trained, expected.bfloat16())
+    rounds = {"max_iterations": 2, "restart_from_warm_up": restart}
+    flags = {"rag": [True, False, False], "gar": [False, True, False]}
+    plant(co_trainer(**rounds), 0, dev_score=0.0)
+    plant(co_trainer(**rounds), 1, flags, dev_score=0.1)
+    later = {"rag": [False, False, True], "gar": [False, False, True]}
+    plant(co_trainer(**rounds), 2, later)
+    last = {role: tmp_path / "co-training" / "iteration-1" / f"mint-{role}" for role in PARTNER}
+    for role, folder in last.items():
+        make_model(role, 7).save_pretrained(folder)
+    co_trainer(**rounds).run()
+    earlier = {"rag": 21, "gar": 20}
+    for role, start, examples, _ in models.trainings:
+        rows = [earlier[role], 22] if restart else [22]
+        assert start == (model_folders if restart else last)[role]
+        assert learnt(examples, EXCHANGE) == prompts_of([make_sample(row) for row in rows], role, processor)
 
 
-def test_each_iteration_draws_its_own_documents_for_both_writers(co_trainer, tmp_path):
+def test_each_iteration_draws_its_own_documents(co_trainer, tmp_path):
     co_trainer(max_iterations=2, patience=3).run()
-    sources = []
-    for folder in sorted((tmp_path / "co-training").glob("iteration-[12]")):
-        rag, gar = (read_samples(folder / f"{role}_samples.jsonl") for role in ("rag", "gar"))
-        sources.append([sample["provenance"] for sample in rag])
-        assert sources[-1] == [sample["provenance"] for sample in gar]
-    assert sources[0] != sources[1]
+    sources = [
+        [sample["provenance"] for sample in load_json_lines(path)]
+        for path in sorted((tmp_path / "co-training").glob("iteration-*/rag_samples.jsonl"))
+    ]
+    assert len(sources) == 2 and sources[0] != sources[1]
+
+
+# The guards, each provoked.
+
+
+def test_a_model_whose_partner_kept_nothing_stays_and_the_report_says_so(co_trainer, models, model_folders, caplog):
+    result = co_trainer(keep={"keep": "threshold", "keep_threshold": 1.0}).run()
+    report = result["iterations"][1]
+    assert models.trainings == []
+    assert report["models"] == {role: str(folder) for role, folder in model_folders.items()}
+    assert report["dev_scores"] == result["iterations"][0]["dev_scores"]
+    expected = [f"No sample of {PARTNER[role]} was kept: {role} stays as it is." for role in PARTNER]
+    assert report["warnings"] == expected
+    assert all(warning in caplog.text for warning in expected)
+
+
+def test_a_filter_that_keeps_all_is_said(co_trainer, tmp_path, caplog):
+    report = co_trainer(keep={"keep_fraction": 1.0}).run()["iterations"][1]
+    expected = [f"All 6 samples of {role} were kept: the filter told nothing apart." for role in PARTNER]
+    assert report["warnings"][:2] == expected and expected[0] in caplog.text
+    written = json.loads((tmp_path / "co-training" / "iteration-1" / "report.json").read_text())
+    assert written["warnings"] == report["warnings"]
+
+
+def test_a_training_that_goes_to_nan_is_rolled_back(co_trainer, model_folders, caplog):
+    result = co_trainer({"learning_rate": 1e38, "max_steps": 3}).run()
+    report = result["iterations"][1]
+    assert report["models"] == {role: str(folder) for role, folder in model_folders.items()}
+    assert report["losses"] == {"rag": {}, "gar": {}}
+    assert [warning.split(":")[0] for warning in report["warnings"]] == [
+        f"The training of {role} went to NaN or infinity" for role in PARTNER
+    ]
+    assert report["warnings"][0] in caplog.text
+
+
+def test_a_collapsed_model_is_rolled_back_to_its_best_and_goes_on_from_there(
+    co_trainer, models, model_folders, make_samples, processor, caplog
+):
+    """The dev samples ask for what the warmed-up RAG happens to find, which an absurd learning rate forgets."""
+    model = MintForConditionalGeneration.from_pretrained(model_folders["rag"])
+    queries = make_samples(range(40))["query"]
+    found = model.retrieve(queries, processor, k=3, num_beams=4).rows
+    right = [row for row in range(40) if found[row][0] == row]
+    assert right, "the random model finds nothing at all"
+    rounds = {"max_iterations": 2, "patience": 5, "max_dev_drop": 0.3}
+    training = {"learning_rate": 0.5, "max_steps": 5}
+    result = co_trainer(training, validation=right, **rounds).run()
+    first, second, _ = result["iterations"]
+    assert first["dev_scores"]["rag"]["r_precision"] == 1.0
+    assert second["models"]["rag"] == str(model_folders["rag"])
+    assert second["dev_scores"]["rag"] == first["dev_scores"]["rag"]
+    (warning,) = [warning for warning in second["warnings"] if "dev score of rag" in warning]
+    assert "collapsed from 1.000 to" in warning and "rolled back to iteration 0" in warning and warning in caplog.text
+    starts = [start for role, start, _, _ in models.trainings if role == "rag"]
+    assert set(starts) == {model_folders["rag"]}
+    assert result["models"]["rag"] == str(model_folders["rag"])
 
 
 @pytest.mark.parametrize(
-    "lost",
-    [("gar_samples.jsonl",), ("mint-gar", "dev_scores.json"), ("rag_samples.jsonl", "mint-rag", "dev_scores.json")],
-    ids=lambda names: "+".join(names),
+    "bad, message",
+    [
+        ({"labelled_share": 1.0}, r"`labelled_share` is 1.0; it must lie in \[0, 1\)"),
+        ({"patience": 0}, "`patience` is 0; it must be at least 1"),
+        ({"max_pseudo_ratio": 0.0}, "`max_pseudo_ratio` is 0.0; it must be above 0"),
+        ({"weighting": "cubic"}, "`weighting` is 'cubic'; it must be one of"),
+        ({"dev_metric": "luck"}, "`dev_metric` is 'luck'; it must be one of"),
+        ({"max_dev_drop": -0.1}, "`max_dev_drop` is -0.1; it must be at least 0"),
+    ],
 )
-def test_a_run_takes_what_is_there_and_makes_the_rest_again(co_trainer, tmp_path, lost):
-    folder = tmp_path / "co-training" / "iteration-1"
-    result = co_trainer(peft_config=LORA).run()
-    whole = snapshot(folder)
-    left = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name not in lost}
-    for path in (folder / name for name in lost):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    torch.rand(11)
-    assert co_trainer(peft_config=LORA).run() == result
-    assert_same_iteration(snapshot(folder), whole)
-    assert {path: path.stat().st_mtime_ns for path in left} == left
-
-
-def test_a_labelled_share_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match=r"`labelled_share` is 1.0; it must lie in \[0, 1\)"):
-        CoTrainingArguments(labelled_share=1.0)
-
-
-CO_TRAINING = """
-import json, sys
-from datasets import load_from_disk
-from modeling_mint import MintProcessor
-from peft import LoraConfig
-from trainers.co_trainer import CoTrainer, CoTrainingArguments
-from trainers.confidence import ConfidenceArguments
-
-source, target, arguments, options = sys.argv[1:]
-processor = MintProcessor.from_pretrained(source, collection=load_from_disk(source + "/collection"))
-CoTrainer(
-    {role: f"{source}/../warm-{role}" for role in ("rag", "gar")},
-    processor,
-    labelled=load_from_disk(source + "/labelled"),
-    validation=load_from_disk(source + "/validation"),
-    unlabelled_rows=list(range(20, 40)),
-    output_dir=target,
-    training_arguments=json.loads(arguments),
-    arguments=CoTrainingArguments(documents_per_iteration=6),
-    confidence=ConfidenceArguments(max_round_trip_rank=0),
-    peft_config=LoraConfig(r=4, target_modules=r".*[.](q_proj|v_proj|q|v)"),
-    inference_options=json.loads(options),
-    seed=3,
-).run()
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_ends_with_the_samples_and_scores_of_one_left_alone(
-    model_folders, processor, make_samples, training_arguments, tmp_path
-):
-    source = tmp_path / "source"
-    processor.save_pretrained(source)
-    processor.collection.save_to_disk(source / "collection")
-    make_samples(LABELLED_ROWS).save_to_disk(source / "labelled")
-    make_samples([2, 5]).save_to_disk(source / "validation")
-    arguments = training_arguments | {"max_steps": 30, "save_strategy": "steps", "save_steps": 4}
-    del arguments["output_dir"]
-
-    def start(target):
-        settings = [str(source), str(target), json.dumps(arguments), json.dumps(OPTIONS)]
-        return subprocess.Popen(
-            [sys.executable, "-c", CO_TRAINING, *settings], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-
-    killed = tmp_path / "killed" / "iteration-1"
-    for moment in ("rag_samples.jsonl", ".mint-rag.checkpoints/checkpoint-*", ".mint-gar.checkpoints/checkpoint-*"):
-        process = start(killed.parent)
-        while process.poll() is None and not list(killed.glob(moment)):
-            time.sleep(0.005)
-        process.kill()
-        assert process.wait() == -9, process.stderr.read().decode()
-        assert not (killed / "dev_scores.json").exists()
-    for target in (killed.parent, tmp_path / "whole"):
-        process = start(target)
-        assert process.wait() == 0, process.stderr.read().decode()
-    assert_same_iteration(snapshot(killed), snapshot(tmp_path / "whole" / "iteration-1"))
+def test_settings_out_of_range_are_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        CoTrainingArguments(**bad)

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -11,7 +12,9 @@ from trainers.evaluation import (
     METRICS,
     evaluate_role,
     evaluate_strategies,
+    predict_role,
     score_predictions,
+    score_role,
     score_rows,
     title_in_query,
 )
@@ -101,6 +104,27 @@ def test_a_role_is_judged_by_its_own_strategy(questions, processor, models, role
     rows, _ = evaluate_strategies(questions, processor, [role], **{role: models[role]}, **OPTIONS)
     assert {name: scores[name] for name in METRICS} == {name: rows[0][name] for name in METRICS}
     assert scores.keys() - set(METRICS) == {"answer_temperature"}
+
+
+@pytest.mark.parametrize("role", ["rag", "gar"])
+def test_predictions_in_parts_and_through_json_score_as_at_once(questions, processor, models, role):
+    parts = [questions.select([0]), questions.select([1, 2]), questions.select([])]
+    predictions = [one for part in parts for one in predict_role(part, processor, models[role], **OPTIONS)]
+    inference = StrategyInference(questions["query"][:], processor, **{role: models[role]}, **OPTIONS)
+    output = inference.run(role)
+    assert [one["rows"] for one in predictions] == output.rows
+    assert [one["answer"] for one in predictions] == output.answers
+    written = inference.rag_answers if role == "rag" else inference.gar_answers
+    assert [one["answer_log_prob"] for one in predictions] == pytest.approx(written.log_probs, abs=1e-4)
+    scores = score_role(questions, json.loads(json.dumps(predictions)), processor)
+    assert scores == pytest.approx(evaluate_role(questions, processor, models[role], **OPTIONS), abs=1e-3)
+
+
+def test_a_model_of_one_role_is_not_asked_for_the_other(questions, processor, models):
+    own = predict_role(questions, processor, models["gar"], **OPTIONS)
+    assert predict_role(questions, processor, models["gar"], "gar", **OPTIONS) == own
+    with pytest.raises(ValueError, match="no adapter for 'rag'"):
+        predict_role(questions, processor, models["gar"], "rag", **OPTIONS)
 
 
 def test_a_role_whose_answers_are_right_is_calibrated_to_confidence(questions, processor, models):
