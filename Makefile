@@ -33,7 +33,7 @@ style: $(INSTALLED)  ## format and check the code
 	$(RUN) -m ruff format .
 
 # beam_misses.py takes the demo's model, auxiliary_quality.py replies of an LLM and labelled questions.
-NO_BENCHMARK := measuring.py peers.py auxiliary_quality.py $(if $(wildcard outputs/demo/mint-rag),,beam_misses.py)
+NO_BENCHMARK := measuring.py mixed_examples.py peers.py auxiliary_quality.py $(if $(wildcard outputs/demo/mint-rag),,beam_misses.py)
 
 benchmark: assets  ## every script of examples/benchmarks
 	@set -e; for script in $(filter-out $(NO_BENCHMARK:%=examples/benchmarks/%),$(wildcard examples/benchmarks/*.py)); do \

@@ -1,14 +1,14 @@
 """The settings of a run: one set for `run_mint.py` and for the script of every stage."""
 
-import json
 from dataclasses import dataclass, field, fields
 
+from training_settings import TrainingSettings
 from trl import TrlParser
 
 from dataset_builders.quality import QualityArguments
 from modeling_mint import STRATEGIES
 from modeling_mint.configuration_mint import DOCID_GRANULARITIES
-from trainers.co_trainer import CoTrainingArguments
+from trainers.co_training_arguments import CoTrainingArguments
 from trainers.confidence import ConfidenceArguments
 
 
@@ -175,53 +175,6 @@ class ShardArguments:
                 f"shard_index is {self.shard_index}; of {self.num_shards} shards the indices are 0 to "
                 f"{self.num_shards - 1}."
             )
-
-
-@dataclass
-class TrainingSettings:
-    """
-    How RAG and GAR are trained, in the warm-up and in co-training.
-
-    Args:
-        warm_up_epochs (`float`, *optional*, defaults to 3.0): passes over the warm-up examples.
-        exchange_epochs (`float`, *optional*, defaults to 2.0): passes over the examples of one co-training iteration.
-        learning_rate (`float`, *optional*, defaults to 1e-3): of the warm-up.
-        exchange_learning_rate (`float`, *optional*, defaults to 3e-4): of co-training.
-        train_batch_size (`int`, *optional*, defaults to 16): examples of a micro-batch.
-        gradient_accumulation_steps (`int`, *optional*, defaults to 1): micro-batches of an optimizer step.
-        lora_rank (`int`, *optional*, defaults to 16): rank of the LoRA adapters on all linear layers; 0 trains all
-            weights instead.
-        lambda_retrieval, lambda_generation, lambda_auxiliary, lambda_exchange (`float`, *optional*, defaults to 1.0):
-            the weights of the joint loss.
-        task_rates (`str`, *optional*): JSON object, how often a task's examples are taken, such as
-            `{"document_to_query": 0.5, "query_to_docid": 3}`.
-        bf16 (`bool`, *optional*, defaults to `True`): mixed precision.
-        save_steps (`int`, *optional*, defaults to 100): optimizer steps between checkpoints.
-    """
-
-    warm_up_epochs: float = field(default=3.0, metadata={"help": "Passes over the warm-up examples."})
-    exchange_epochs: float = field(default=2.0, metadata={"help": "Passes over an iteration's examples."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of the warm-up."})
-    exchange_learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of co-training."})
-    train_batch_size: int = field(default=16, metadata={"help": "Examples of a micro-batch."})
-    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches of an optimizer step."})
-    lora_rank: int = field(default=16, metadata={"help": "Rank of the LoRA adapters (0: train all weights)."})
-    lambda_retrieval: float = field(default=1.0, metadata={"help": "Weight of the retrieval loss L_GR."})
-    lambda_generation: float = field(default=1.0, metadata={"help": "Weight of the generation loss L_G."})
-    lambda_auxiliary: float = field(default=1.0, metadata={"help": "Weight of the auxiliary loss L_AUX."})
-    lambda_exchange: float = field(default=1.0, metadata={"help": "Weight of the loss on the partner's samples."})
-    task_rates: dict | str | None = field(
-        default=None, metadata={"help": "JSON object: how often a task's examples are taken.", "type": str}
-    )
-    bf16: bool = field(default=True, metadata={"help": "Mixed precision."})
-    save_steps: int = field(default=100, metadata={"help": "Optimizer steps between checkpoints."})
-
-    def __post_init__(self):
-        if isinstance(self.task_rates, str):
-            try:
-                self.task_rates = json.loads(self.task_rates)
-            except ValueError as error:
-                raise ValueError(f"--task_rates is not a JSON object ({error}): {self.task_rates}") from error
 
 
 @dataclass

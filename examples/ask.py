@@ -34,17 +34,18 @@ def main() -> None:
     """Prints the answer and the documents."""
     settings, question = parse_settings(also=QuestionArguments)
     root = Path(settings.run.output_dir)
-    for role in ("rag", "gar"):
-        if not (root / f"mint-{role}").is_dir():
-            raise FileNotFoundError(f"{root / f'mint-{role}'} is missing: run examples/run_mint.py first.")
+    models = {"model": str(root / "mint-rag"), "gar_model": str(root / "mint-gar")}
+    folders = list(models.values())
+    if (root / "mint-base").is_dir():
+        # One base in memory for both roles, where two full models would take twice as much.
+        adapters = {role: str(root / f"mint-{role}-adapter") for role in ("rag", "gar")}
+        models = {"model": str(root / "mint-base"), "adapters": adapters}
+        folders = [models["model"], *adapters.values()]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"{folder} is missing: run examples/run_mint.py first.")
     logging.disable_progress_bar()
-    ask = pipeline(
-        "mint",
-        model=str(root / "mint-rag"),
-        gar_model=str(root / "mint-gar"),
-        strategy=settings.run.strategy,
-        trust_remote_code=True,
-    )
+    ask = pipeline("mint", **models, strategy=settings.run.strategy, trust_remote_code=True)
     reply = ask(question.question, top_k=question.top_k, threshold=question.threshold)
     print("(no answer: too unsure)" if reply["abstained"] else reply["answer"], f"  confidence {reply['score']:.2f}")
     for document in reply["documents"]:

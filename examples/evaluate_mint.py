@@ -8,11 +8,12 @@ from pathlib import Path
 
 import matplotlib
 import torch
+from accelerate import PartialState
 from arguments import Settings, parse_settings
 from build_collection import load_processor, resolve
-from co_train import inference_options
 from datasets import Dataset, load_dataset
 from run_folder import RunFolder, plain_errors, set_up_logging
+from warm_up import inference_options, role_models
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.writing import write_text
@@ -74,12 +75,11 @@ def evaluate(settings: Settings, folder: RunFolder) -> dict:
             role: trained / f"mint-{role}" if (trained / f"mint-{role}").is_dir() else stages["warm-up"][role]
             for role in ("rag", "gar")
         }
-    predictions = []
+    trained_models, predictions = role_models(settings, folder, processor), []
     for stage, folders in stages.items():
-        temperatures = co_training["iterations"][0 if stage == "warm-up" else chosen]["dev_scores"]
-        models = {
-            role: load_calibrated(path, temperatures[role]["answer_temperature"]) for role, path in folders.items()
-        }
+        scores = co_training["iterations"][0 if stage == "warm-up" else chosen]["dev_scores"]
+        models = trained_models.load(folders)
+        set_temperatures(models, {role: scores[role]["answer_temperature"] for role in models})
         scored, predictions = evaluate_strategies(test, processor, STRATEGIES, **models, **options)
         rows += [{"stage": stage, **row} for row in scored]
         write_text(
@@ -100,16 +100,19 @@ def evaluate(settings: Settings, folder: RunFolder) -> dict:
 def untuned_model(settings: Settings, role: str) -> MintForConditionalGeneration:
     """The backbone as it comes, in a MINT role."""
     dtype = torch.bfloat16 if settings.training.bf16 else torch.float32
-    return MintForConditionalGeneration.from_backbone_pretrained(
+    model = MintForConditionalGeneration.from_backbone_pretrained(
         resolve(settings.run.backbone), role=role, docid_granularity=settings.run.docid_granularity, dtype=dtype
     )
+    return model.to(PartialState().device)
 
 
-def load_calibrated(model_folder: Path, answer_temperature: float) -> MintForConditionalGeneration:
-    """A model of the run with the answer temperature that was calibrated on the validation questions."""
-    model = MintForConditionalGeneration.from_pretrained(model_folder)
-    model.config.answer_temperature = answer_temperature
-    return model
+def set_temperatures(models: dict[str, MintForConditionalGeneration], temperatures: dict[str, float]) -> None:
+    """Gives models of the run the answer temperatures that were calibrated on the validation questions, by role."""
+    for role, model in models.items():
+        # One model may hold both roles: it takes a role's temperature when it takes the role.
+        model.answer_temperatures[role] = temperatures[role]
+        if model.config.role == role:
+            model.config.answer_temperature = temperatures[role]
 
 
 def baselines(test: Dataset, processor: MintProcessor) -> list[dict]:
@@ -160,4 +163,6 @@ if __name__ == "__main__":
         set_up_logging()
         settings = parse_settings()
         folder = RunFolder(settings)
-        print(results_table(folder.run_stage("evaluate_mint", lambda: evaluate(settings, folder))["rows"]))
+        facts = folder.run_stage("evaluate_mint", lambda: evaluate(settings, folder))
+        if PartialState().is_main_process:
+            print(results_table(facts["rows"]))

@@ -17,9 +17,7 @@ the journal when it is started again.
 
 import logging
 import random
-from datetime import timedelta
 
-import torch
 from accelerate import PartialState
 from arguments import Settings, ShardArguments, parse_settings
 from build_collection import resolve
@@ -61,12 +59,19 @@ def auxiliary_options(settings: Settings, folder: RunFolder) -> dict:
 
 def generate_auxiliary(settings: Settings, folder: RunFolder) -> dict:
     """
-    Writes the auxiliary samples for documents of the slice, asking for the replies that are not in the journal.
+    Writes the auxiliary samples for documents of the slice, asking for the replies that are not in the journal. All
+    processes ask, each for its share; the main one makes the dataset.
 
     Returns:
         `dict`: `samples` (kept), `asked` (documents that the LLM was asked about).
     """
     options = auxiliary_options(settings, folder)
+    processes = PartialState()
+    if processes.num_processes > 1:
+        generate_replies(AuxiliaryConfig(**options), processes.num_processes, processes.process_index)
+        processes.wait_for_everyone()
+    if not processes.is_main_process:
+        return {}
     samples = build(AuxiliaryBuilder(cache_dir=str(folder.cache), **options))
     write_config(samples, folder.pseudo, "auxiliary")
     return {"asked": len(options["rows"]), "samples": len(samples["train"])}
@@ -77,23 +82,22 @@ def main() -> None:
     set_up_logging()
     settings, shard = parse_settings(also=ShardArguments)
     folder = RunFolder(settings)
-    # A process may have to wait for hours until the slowest one is done.
-    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=30))
-    num_shards = shard.num_shards * state.num_processes
-    if num_shards > 1:
-        shard_index = shard.shard_index * state.num_processes + state.process_index
-        config = AuxiliaryConfig(**auxiliary_options(settings, folder))
-        asked = generate_replies(config, num_shards, shard_index)
-        logger.info("Shard %d of %d: asked for %d replies.", shard_index, num_shards, asked)
-        state.wait_for_everyone()
-    if state.is_main_process and shard.num_shards > 1:
+    if shard.num_shards == 1:
+        folder.run_stage("generate_auxiliary", lambda: generate_auxiliary(settings, folder), on_all_processes=True)
+        return
+    processes = PartialState()
+    num_shards = shard.num_shards * processes.num_processes
+    shard_index = shard.shard_index * processes.num_processes + processes.process_index
+    config = AuxiliaryConfig(**auxiliary_options(settings, folder))
+    asked = generate_replies(config, num_shards, shard_index)
+    logger.info("Shard %d of %d: asked for %d replies.", shard_index, num_shards, asked)
+    processes.wait_for_everyone()
+    if processes.is_main_process:
         print(
             f"The replies of shard {shard.shard_index} of {shard.num_shards} are in {config.journal}. Once those of "
             "all shards are in that folder of one machine, start this command there without --num_shards and "
             "--shard_index to make the dataset."
         )
-    elif state.is_main_process:
-        folder.run_stage("generate_auxiliary", lambda: generate_auxiliary(settings, folder))
 
 
 if __name__ == "__main__":

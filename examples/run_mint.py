@@ -4,7 +4,9 @@
     python examples/run_mint.py --output_dir outputs/mine --collection documents.jsonl --labelled questions.jsonl
 
 Interrupted and started again with the same folder and settings, it goes on where it was. Each stage has a script of
-its own beside this one.
+its own beside this one. Several GPUs train and write samples together with
+
+    accelerate launch --config_file examples/accelerate_configs/ddp.yaml examples/run_mint.py --output_dir outputs/mine
 """
 
 import json
@@ -13,6 +15,7 @@ import shlex
 import sys
 from importlib.metadata import version
 
+from accelerate import PartialState
 from arguments import Settings, parse_settings
 from assets import SMOLLM2, VITAL_ARTICLES
 from build_collection import build_collection, load_processor
@@ -35,6 +38,9 @@ STAGES = {
     "co_train": co_train,
     "evaluate_mint": evaluate,
 }
+
+# In the other stages the main process works and the others wait.
+ON_ALL_PROCESSES = {"generate_auxiliary", "warm_up", "co_train"}
 
 # Where the demo's named assets come from; a user's own data has a licence that only the user knows.
 KNOWN_SOURCES = {
@@ -64,8 +70,11 @@ def run_mint(settings: Settings) -> RunFolder:
     facts = {}
     for name, stage in STAGES.items():
         set_seed(settings.run.seed)
-        facts[name] = folder.run_stage(name, lambda stage=stage: stage(settings, folder))
-    write_report(settings, folder, facts)
+        facts[name] = folder.run_stage(
+            name, lambda stage=stage: stage(settings, folder), on_all_processes=name in ON_ALL_PROCESSES
+        )
+    if PartialState().is_main_process:
+        write_report(settings, folder, facts)
     return folder
 
 
@@ -92,7 +101,7 @@ def write_report(settings: Settings, folder: RunFolder, facts: dict) -> None:
         },
         "training": {
             "arguments": {name: "default" if value is None else value for name, value in arguments.items()},
-            "losses": {role: last_losses(folder.models[role]) for role in ("rag", "gar")},
+            "losses": {role: last_losses(folder.trained[role]) for role in ("rag", "gar")},
         },
         "evaluation": {
             "rows": evaluation["rows"],
@@ -137,7 +146,7 @@ def report_text(report: dict) -> str:
         results_table(report["evaluation"]["rows"]),
         "## Co-training",
         "",
-        f"Best iteration by dev score: {report['best_iteration']} (0: the warmed-up models); mint-rag/ and mint-gar/ "
+        f"Best iteration by dev score: {report['best_iteration']} (0: the warmed-up models); the run's models "
         "hold its weights.",
         "",
         "| iteration | RAG dev R-precision | GAR dev R-precision | kept of RAG's | kept of GAR's "
@@ -164,7 +173,7 @@ def main() -> None:
     set_up_logging()
     settings = parse_settings()
     folder = run_mint(settings)
-    if settings.run.serve:
+    if settings.run.serve and PartialState().is_main_process:
         from hub_cards.serve import launch_app
 
         print("Serving the demo on http://127.0.0.1:7860 (Ctrl+C ends it; --no-serve leaves it out).")

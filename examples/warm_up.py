@@ -1,54 +1,38 @@
 """Stage 3: RAG and GAR are warmed up, each on its own, on the joint loss -> work/warm-up/mint-rag/ and mint-gar/.
 
-python examples/warm_up.py --output_dir outputs/mine --learning_rate 1e-3 --lambda_auxiliary 0.5
+    python examples/warm_up.py --output_dir outputs/mine --learning_rate 1e-3 --lambda_auxiliary 0.5
+
+Several GPUs: `accelerate launch` in place of `python`; `--train_batch_size` is that of each.
 """
 
 import json
 from pathlib import Path
 
-import torch
+from accelerate import PartialState
 from arguments import Settings, parse_settings
 from build_collection import load_processor, resolve
 from datasets import Dataset, concatenate_datasets, load_dataset
-from peft import LoraConfig
 from run_folder import RunFolder, plain_errors, set_up_logging
+from training_settings import adapter_config, judging_arguments, quantization_config, training_arguments
+from transformers import EarlyStoppingCallback
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.features import SAMPLE_FEATURES, new_sample
-from modeling_mint import MintForConditionalGeneration
+from modeling_mint import MintProcessor
+from trainers.dev_judge import DevJudge
+from trainers.role_models import AdapterModels, FullModels
 from trainers.task_examples import tokenize_examples
-from trainers.training_stage import TRAINING_LOG_NAME, train_stage
+from trainers.training_stage import TRAINING_LOG_NAME, whole_folder
 
 
-def training_arguments(settings: Settings, epochs: float, learning_rate: float) -> dict:
-    """Arguments of the joint-loss trainer, for either kind of backbone."""
+def role_models(settings: Settings, folder: RunFolder, processor: MintProcessor) -> FullModels | AdapterModels:
+    """The two models of the run: two adapters on the base that the warm-up wrote, or two full models."""
     training = settings.training
-    return {
-        "num_train_epochs": epochs,
-        "learning_rate": learning_rate,
-        "per_device_train_batch_size": training.train_batch_size,
-        "gradient_accumulation_steps": training.gradient_accumulation_steps,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.05,
-        "lambda_retrieval": training.lambda_retrieval,
-        "lambda_generation": training.lambda_generation,
-        "lambda_auxiliary": training.lambda_auxiliary,
-        "lambda_exchange": training.lambda_exchange,
-        "bf16": training.bf16,
-        "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": False,
-        "logging_steps": 10,
-        "save_steps": training.save_steps,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "seed": settings.run.seed,
-    }
-
-
-def adapter_config(settings: Settings) -> LoraConfig | None:
-    """LoRA on all linear layers, or `None` where all weights are trained."""
-    rank = settings.training.lora_rank
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear") if rank else None
+    if training.adapters:
+        return AdapterModels(
+            folder.base, processor, adapter_config(training), quantization_config=quantization_config(training)
+        )
+    return FullModels(resolve(settings.run.backbone), processor, docid_granularity=settings.run.docid_granularity)
 
 
 def example_options(settings: Settings) -> dict:
@@ -56,7 +40,19 @@ def example_options(settings: Settings) -> dict:
     return {
         "retrieved_share": settings.run.retrieved_share,
         "num_documents": settings.run.num_documents,
+        "task_sampling": settings.training.task_sampling,
+        "sampling_temperature": settings.training.sampling_temperature,
         "task_rates": settings.training.task_rates,
+    }
+
+
+def inference_options(settings: Settings) -> dict:
+    """Options of `StrategyInference` for this run."""
+    return {
+        "num_beams": settings.run.num_beams,
+        "num_documents": settings.run.num_documents,
+        "batch_size": settings.run.inference_batch_size,
+        "show_progress": PartialState().is_main_process,
     }
 
 
@@ -68,46 +64,80 @@ def index_samples(rows: list[int], titles: list[str]) -> Dataset:
     )
 
 
+def warm_up_examples(settings: Settings, folder: RunFolder, processor: MintProcessor) -> dict[str, Dataset]:
+    """
+    The examples that each role learns from. The main process makes them, once; all read them from the disk.
+
+    Returns:
+        `dict[str, datasets.Dataset]`: tokenized examples by role.
+    """
+    paths = {role: folder.warm_up / f"{role}-examples" for role in ("rag", "gar")}
+    with PartialState().main_process_first():
+        if not all(path.is_dir() for path in paths.values()):
+            titles, texts = processor.collection["title"][:], processor.collection["text"][:]
+            retriever = Bm25Retriever(titles, texts)
+            samples = concatenate_datasets(
+                [
+                    load_dataset(str(folder.pseudo), "basic", split="train"),
+                    load_dataset(str(folder.pseudo), "auxiliary", split="train"),
+                    index_samples(folder.facts("build_collection")["index_rows"], titles),
+                ]
+            )
+            for role, path in paths.items():
+                examples = tokenize_examples(
+                    samples,
+                    role,
+                    processor,
+                    retriever=retriever,
+                    seed=settings.run.seed,
+                    **example_options(settings),
+                )
+                with whole_folder(path) as partial:
+                    examples.save_to_disk(partial)
+    return {role: Dataset.load_from_disk(path) for role, path in paths.items()}
+
+
+def judging_options(settings: Settings, folder: RunFolder, processor: MintProcessor, role: str) -> dict:
+    """Options of a role's training that judge it by validation samples, where `--eval_steps` asks for that."""
+    training, run = settings.training, settings.run
+    if not training.eval_steps:
+        return {}
+    samples = load_dataset(str(folder.pseudo), "basic", split="validation").shuffle(run.seed)
+    samples = samples.select(range(min(training.judge_samples, len(samples))))
+    patience = training.early_stopping_patience
+    return {
+        "eval_examples": tokenize_examples(samples, role, processor, num_documents=run.num_documents, seed=run.seed),
+        "judge": DevJudge(samples, processor, **inference_options(settings)),
+        "callbacks": [EarlyStoppingCallback(patience)] if patience else None,
+    }
+
+
 def warm_up(settings: Settings, folder: RunFolder) -> dict:
     """
-    Trains both models from the backbone.
+    Trains both models from the backbone, on all processes.
 
     Returns:
         `dict`: `examples` (number by role and task) and `losses` (the last logged ones by role).
     """
+    training, run = settings.training, settings.run
     processor = load_processor(settings, folder)
-    titles, texts = processor.collection["title"][:], processor.collection["text"][:]
-    retriever = Bm25Retriever(titles, texts)
-    samples = concatenate_datasets(
-        [
-            load_dataset(str(folder.pseudo), "basic", split="train"),
-            load_dataset(str(folder.pseudo), "auxiliary", split="train"),
-            index_samples(folder.facts("build_collection")["index_rows"], titles),
-        ]
-    )
+    if training.adapters:
+        with PartialState().main_process_first():
+            AdapterModels.save_base(
+                resolve(run.backbone), processor, folder.base, docid_granularity=run.docid_granularity
+            )
+    models = role_models(settings, folder, processor)
+    arguments = training_arguments(training, training.warm_up_epochs, training.learning_rate, run.seed)
+    if training.eval_steps:
+        arguments |= judging_arguments(training)
     facts = {"examples": {}, "losses": {}}
-    for role in ("rag", "gar"):
-        examples = tokenize_examples(
-            samples,
-            role,
-            processor,
-            retriever=retriever,
-            seed=settings.run.seed,
-            **example_options(settings),
-        )
+    for role, examples in warm_up_examples(settings, folder, processor).items():
         tasks = examples["task"][:]
         facts["examples"][role] = {task: tasks.count(task) for task in sorted(set(tasks))}
         target = folder.warm_up / f"mint-{role}"
         if not (target / TRAINING_LOG_NAME).is_file():
-            model = MintForConditionalGeneration.from_backbone_pretrained(
-                resolve(settings.run.backbone),
-                role=role,
-                docid_granularity=settings.run.docid_granularity,
-                dtype=torch.float32,
-            )
-            arguments = training_arguments(settings, settings.training.warm_up_epochs, settings.training.learning_rate)
-            train_stage(model, examples, processor, target, arguments, adapter_config(settings))
-            del model
+            judging = judging_options(settings, folder, processor, role)
+            models.train(role, None, examples, target, arguments, **judging)
         facts["losses"][role] = last_losses(target)
     return facts
 
@@ -135,4 +165,4 @@ if __name__ == "__main__":
         set_up_logging()
         settings = parse_settings()
         folder = RunFolder(settings)
-        folder.run_stage("warm_up", lambda: warm_up(settings, folder))
+        folder.run_stage("warm_up", lambda: warm_up(settings, folder), on_all_processes=True)

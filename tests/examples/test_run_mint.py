@@ -4,11 +4,12 @@ import subprocess
 import time
 
 import pytest
+import torch
 from arguments import parse_settings
 from datasets import load_dataset
 from transformers import AutoModel, AutoProcessor
 
-import modeling_mint  # noqa: F401  (registers the classes)
+from modeling_mint import format_prompt
 from tests.examples.conftest import DOCUMENTS, QUESTIONS, SPLITS, evaluation_rows, predictions, write_json_lines
 
 STAGES = ["build_collection", "generate_auxiliary", "warm_up", "co_train", "evaluate_mint"]
@@ -56,6 +57,19 @@ def test_models_of_a_run_load_by_role_and_retrieve_from_its_collection(finished)
         assert processor.collection[found.rows[0]]["title"] == found.docids[0]
         # The collection is stored in the order of the leaves: the trie needs no map to its rows.
         assert processor.trie.leaf_order().tolist() == list(range(len(DOCUMENTS)))
+
+
+def test_adapters_of_a_run_share_its_base_and_answer_as_the_merged_models_do(finished):
+    base = AutoModel.from_pretrained(finished[0] / "mint-base")
+    base.load_roles({role: finished[0] / f"mint-{role}-adapter" for role in ("rag", "gar")})
+    processor = AutoProcessor.from_pretrained(finished[0] / "mint-base")
+    for role in ("rag", "gar"):
+        base.set_role(role)
+        merged = AutoModel.from_pretrained(finished[0] / f"mint-{role}")
+        assert base.config.answer_temperature == merged.config.answer_temperature
+        inputs = processor(format_prompt("query_to_docid", query="who founded Paris?"))
+        with torch.no_grad():
+            torch.testing.assert_close(base(**inputs).logits, merged(**inputs).logits, atol=0.05, rtol=0.05)
 
 
 def test_datasets_of_a_run_load_by_config(finished):
@@ -126,6 +140,44 @@ def test_runs_on_other_documents_read_their_own(build_in_process, tmp_path):
     build_in_process(tmp_path / "two", leaf_order="false", collection=others)
     first, second = (load_dataset(str(tmp_path / name / "mint-collection"), split="train") for name in ("one", "two"))
     assert first["title"][:] == second["title"][::-1] == [document["title"] for document in DOCUMENTS]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lora_rank=0"], "--no_adapters"),
+        (["--load_in_4bit", "--no_adapters"], "load_in_4bit"),
+        (["--eval_steps=30", "--save_steps=100"], "multiple of eval_steps"),
+        (["--early_stopping_patience=2"], "set eval_steps too"),
+        (["--metric_for_best_model=r_precision"], "eval_r_precision"),
+        (["--task_sampling=explicit"], "rates"),
+        (["--task_rates={"], "--task_rates is not a JSON object"),
+    ],
+)
+def test_training_settings_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        parse_settings(options)
+
+
+@pytest.mark.slow
+def test_full_models_are_trained_without_a_base_or_adapters(command, run, tmp_path):
+    ended = run([*command("run_mint", tmp_path, adapters="false"), "--no_serve"])
+    assert ended.returncode == 0, ended.stderr
+    assert_whole_run(tmp_path)
+    assert not list(tmp_path.glob("*-adapter")) and not (tmp_path / "mint-base").exists()
+
+
+@pytest.mark.slow
+def test_warm_up_judges_its_models_and_stops_early(command, run, tmp_path):
+    options = {"eval_steps": 1, "save_steps": 1, "early_stopping_patience": 2, "report_to": "tensorboard"}
+    for script in ("build_collection", "generate_auxiliary", "warm_up"):
+        ended = run(command(script, tmp_path, learning_rate="0", warm_up_epochs="3", **options))
+        assert ended.returncode == 0, ended.stderr
+    for role in ("rag", "gar"):
+        log = json.loads((tmp_path / "work" / "warm-up" / f"mint-{role}" / "training_log.json").read_text())
+        judged = [entry for entry in log if "eval_r_precision" in entry]
+        # Nothing is learnt, so the first is the best and the two after it end the training.
+        assert len(judged) == 3 and {"eval_loss", "eval_kilt_em"} <= judged[0].keys()
 
 
 @pytest.mark.slow

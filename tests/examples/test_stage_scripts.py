@@ -13,6 +13,7 @@ def test_help_names_the_options(script, run):
     shown = run([sys.executable, f"{ROOT}/examples/{script}.py", "--help"])
     assert shown.returncode == 0, shown.stderr
     options = ["--output_dir", "--backbone", "--llm", "--lambda_retrieval", "--max_iterations", "--keep_fraction"]
+    options += ["--no_adapters", "--no_merge_adapters", "--load_in_4bit", "--task_sampling", "--report_to"]
     assert all(option in shown.stdout for option in options)
     assert "--no_serve" in shown.stdout and "--no-serve" in shown.stdout
     assert ("--question" in shown.stdout) == (script == "ask")
