@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig, get_peft_model
+
+from modeling_mint import MintForConditionalGeneration
 
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh.md"]
@@ -20,8 +23,17 @@ def fences(readme: str, language: str) -> list[str]:
 
 @pytest.fixture
 def demo_folder(run_folders, tmp_path):
-    """A working directory in which the demo has been run, on tiny models."""
-    shutil.copytree(run_folders["llama"], tmp_path / "outputs" / "demo")
+    """A working directory in which the demo has been run, on tiny models; its adapters change nothing."""
+    demo = tmp_path / "outputs" / "demo"
+    shutil.copytree(run_folders["llama"], demo)
+    shutil.copytree(demo / "mint-rag", demo / "mint-base")
+    for role in ("rag", "gar"):
+        base = MintForConditionalGeneration.from_pretrained(demo / "mint-base")
+        base.config.role = role
+        adapter = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear"))
+        adapter.peft_config["default"].base_model_name_or_path = "../mint-base"
+        adapter.save_pretrained(demo / f"mint-{role}-adapter", save_embedding_layers=False)
+        base.config.save_pretrained(demo / f"mint-{role}-adapter")
     return tmp_path
 
 
