@@ -36,7 +36,8 @@ class AdapterModels:
     RAG and GAR as two LoRA adapters, named by their roles, on one base that is held in memory once (`mint.md`,
     Notation; the adapters are our choice). `load` and `train` put adapter weights onto that base and never copy it.
 
-    The base is in bfloat16, or quantized (QLoRA), and frozen; the adapters are in float32.
+    The base is frozen and in bfloat16 (in float32 while an adapter trains on a CPU), or quantized (QLoRA); adapters
+    are in float32.
 
     Args:
         base_folder (`str` or `os.PathLike`):
@@ -101,6 +102,8 @@ class AdapterModels:
             base.to(device)
         else:
             base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+        # Before PEFT adds the adapters' weights.
+        self._bfloat16_weights = [weight for weight in base.parameters() if weight.dtype == torch.bfloat16]
         model = get_peft_model(base, self._new_config(), adapter_name=ROLES[0])
         for role in ROLES[1:]:
             model.add_adapter(role, self._new_config())
@@ -133,6 +136,11 @@ class AdapterModels:
         base = self._model.get_base_model()
         base.config.role, base.config.answer_temperature = role, base.answer_temperatures[role]
         return base
+
+    def _hold_base_in(self, dtype: torch.dtype) -> None:
+        """Changes the type of the base's bfloat16 weights; to float32 and back loses nothing."""
+        for weight in self._bfloat16_weights:
+            weight.data = weight.data.to(dtype)
 
     def load(self, folders: Mapping[str, Path]) -> dict[str, MintForConditionalGeneration]:
         """
@@ -174,8 +182,7 @@ class AdapterModels:
             start (`Path`, *optional*):
                 Folder of the adapter to go on from; `None` starts a fresh one.
             examples, output_dir, arguments, eval_examples, judge, callbacks:
-                As for [`train_stage`]. The base is in bfloat16 as it stands: `bf16` (mixed precision) counts for a
-                quantized base only.
+                As for [`train_stage`].
 
         Returns:
             `list[dict]`: the trainer's log history.
@@ -190,10 +197,10 @@ class AdapterModels:
         self._activate(role, trainable=True)
         attention = base.config._attn_implementation
         if not torch.cuda.is_available():
-            # As in `train_stage`: faster for short prompts on a CPU.
+            # On a CPU, mixed precision over float32 weights trains faster than over bfloat16 ones, and plain attention
+            # is faster for short prompts.
+            self._hold_base_in(torch.float32)
             base.set_attn_implementation("eager")
-        if self.quantization_config is None:
-            arguments = {**arguments, "bf16": False}
         log_history = run_stage(
             self._model,
             examples,
@@ -208,6 +215,7 @@ class AdapterModels:
         base.activation_checkpointing_disable()
         base.disable_input_require_grads()
         base.set_attn_implementation(attention)
+        self._hold_base_in(torch.bfloat16)
         self._activate(role, trainable=False).eval()
         return log_history
 

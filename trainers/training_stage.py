@@ -126,7 +126,10 @@ def run_stage(
     trainer.train(resume_from_checkpoint=last_checkpoint)
 
     log_history = trainer.state.log_history
-    state_dict, trained = _whole_state_dict(trainer), trainer.accelerator.unwrap_model(trainer.model)
+    state_dict = _whole_state_dict(trainer)
+    # Accelerate's wrapper of mixed precision goes, and its mark: a base that trains again must be wrapped again, once.
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    vars(trained).pop("_is_accelerate_prepared", None)
     if processes.is_main_process:
         with whole_folder(output_dir) as partial:
             write(trained, state_dict, partial)
