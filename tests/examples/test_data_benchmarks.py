@@ -47,6 +47,7 @@ def test_pseudo_generation_benchmark(environment, tmp_path, tiny_folder, collect
     assert "at least 5 times the loop" in printed
 
 
+@pytest.mark.slow
 def test_auxiliary_quality_benchmark(environment, inputs, tmp_path, tiny_folder, collection):
     with running_chat_server() as server:
         # Every second question can be found again.

@@ -36,6 +36,7 @@ def check(report):
     assert "joint, packed" not in report["results"][ENCODER_DECODER]["systems"]
 
 
+@pytest.mark.slow
 def test_training_benchmark_on_made_up_examples(train):
     printed, report = train("--num_examples", "200")
     assert list(report["results"]) == [DECODER, ENCODER_DECODER]
@@ -44,6 +45,7 @@ def test_training_benchmark_on_made_up_examples(train):
     assert report["settings"]["num_steps"] == 3 and "cores" in report["machine"]
 
 
+@pytest.mark.slow
 def test_training_benchmark_on_a_run(train, finished):
     folder, done = finished
     assert done.returncode == 0, done.stderr[-3000:]
@@ -51,6 +53,7 @@ def test_training_benchmark_on_a_run(train, finished):
     check(report)
 
 
+@pytest.mark.slow
 def test_memory_benchmark(inputs, environment, tmp_path):
     options = ["--backbone", str(inputs / "llama"), "--num_steps", "2", "--batch_size", "4", "--repeats", "1"]
     effort = ["--lora_rank", "2", "--num_documents", "3", "--bf16", "false"]

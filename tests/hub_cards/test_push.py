@@ -150,6 +150,7 @@ print(json.dumps({"replies": replies, "one": ask.models["rag"] is ask.models["ga
 """
 
 
+@pytest.mark.slow
 def test_pushed_adapters_answer_from_the_hub_as_they_do_in_the_run(adapter_run_folder, hub, tmp_path):
     before = contents(adapter_run_folder)
     process = push(adapter_run_folder, hub)

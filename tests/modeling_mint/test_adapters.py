@@ -209,6 +209,7 @@ def test_folder_without_an_adapter_is_refused(base, folder):
         base.load_roles({"rag": folder / "mint-base"})
 
 
+@pytest.mark.slow
 def test_full_model_needs_no_peft(folder):
     code = """
 import sys

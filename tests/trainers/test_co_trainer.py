@@ -22,6 +22,12 @@ LABELLED_ROWS = list(range(10, 20))
 STEPS = ["generate_rag", "generate_gar", "calibrate", "filter", "train_rag", "train_gar", "judge", "report"]
 
 
+@pytest.fixture(params=["llama", pytest.param("t5", marks=pytest.mark.slow)])
+def kind(request):
+    """Kind of backbone: the steps and their files are the same for both."""
+    return request.param
+
+
 class NotedModels(FullModels):
     """Full models that note what each training was given, and then train as ever."""
 

@@ -236,6 +236,7 @@ def test_fresh_adapter_is_decided_by_the_seed_whatever_was_trained_before(adapte
     assert not same_weights(tmp_path / "first", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_training_after_the_partner_is_bit_exact_with_a_fresh_process(
     adapters, examples, processor, arguments, tmp_path
 ):
