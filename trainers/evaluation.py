@@ -236,6 +236,6 @@ def score_role(samples: Dataset, predictions: list[dict], processor: MintProcess
     return {name: scores[name] for name in METRICS} | {"answer_temperature": temperature}
 
 
-def evaluate_role(samples: Dataset, processor: MintProcessor, model, role: str | None = None, **options) -> dict:
+def evaluate_role(samples: Dataset, processor: MintProcessor, model, **options) -> dict:
     """[`score_role`] of [`predict_role`], for one process."""
-    return score_role(samples, predict_role(samples, processor, model, role, **options), processor)
+    return score_role(samples, predict_role(samples, processor, model, **options), processor)

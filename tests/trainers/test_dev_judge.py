@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback
 
 from dataset_builders.features import SAMPLE_FEATURES
@@ -146,9 +147,6 @@ def test_a_judge_does_not_change_the_training(make_model, judged):
 
 
 def test_scores_reach_tensorboard(make_model, judged, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
     judged(make_model("rag"), max_steps=2, report_to="tensorboard")
     events = EventAccumulator(str(tmp_path / "logs")).Reload()
