@@ -23,7 +23,7 @@ NOT_IN_FORM = "not in the form asked for"
 NOT_FOUND_AGAIN = "BM25 does not find the document"
 NEAR_DUPLICATE = "repeats an earlier query"
 
-TITLE_IN_QUERY = ("keep", "drop")
+TITLE_IN_QUERY = ("keep", "drop", "require")
 
 
 @dataclass
@@ -38,7 +38,8 @@ class QualityArguments:
         min_query_words (`int`, *optional*, defaults to 3): fewest words of a query.
         max_query_words (`int`, *optional*, defaults to 30): most words of a query.
         title_in_query (`str`, *optional*, defaults to `"keep"`): `"drop"` drops queries in which the title of their
-            document stands word for word: finding it takes copying only.
+            document stands word for word: finding it takes copying only. `"require"` drops the others: an LLM's query
+            that does not name what it is about is often as much about another document.
         max_copied_words (`int`, *optional*, defaults to 9): most words in a row that a query may have from its
             document.
         max_answer_words (`int`, *optional*, defaults to 12): most words of an answer.
@@ -54,7 +55,7 @@ class QualityArguments:
     min_query_words: int = field(default=3, metadata={"help": "Fewest words of a query."})
     max_query_words: int = field(default=30, metadata={"help": "Most words of a query."})
     title_in_query: str = field(
-        default="keep", metadata={"help": "What to do about queries that hold the title.", "choices": ["keep", "drop"]}
+        default="keep", metadata={"help": "What to do about queries that hold the title.", "choices": [*TITLE_IN_QUERY]}
     )
     max_copied_words: int = field(default=9, metadata={"help": "Most words in a row copied from the document."})
     max_answer_words: int = field(default=12, metadata={"help": "Most words of an answer."})
@@ -141,6 +142,8 @@ def query_filters(arguments: QualityArguments) -> dict[str, Callable[[Candidate]
     }
     if arguments.title_in_query == "drop":
         filters["holds the title"] = lambda one: not contains_title(one.query, one.title)
+    if arguments.title_in_query == "require":
+        filters["does not hold the title"] = lambda one: contains_title(one.query, one.title)
     return filters
 
 

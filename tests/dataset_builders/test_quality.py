@@ -76,6 +76,13 @@ def test_titles_in_queries_are_kept_unless_asked_otherwise(retriever):
     assert verdict.query_failure == "holds the title"
 
 
+def test_a_title_can_be_required(retriever):
+    required = QualityArguments(title_in_query="require")
+    named, unnamed = candidate("When did Gustave Eiffel build a tower?"), candidate("Who built the iron tower in Paris?")
+    verdicts = judge([named, unnamed], required, retriever)
+    assert [one.query_failure for one in verdicts] == [None, "does not hold the title"]
+
+
 def test_english_rules_do_not_apply_to_other_languages():
     text = "Die Firma des Ingenieurs Eiffel baute den Turm in Paris."
     one = Candidate(

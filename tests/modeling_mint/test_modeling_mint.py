@@ -137,6 +137,21 @@ def test_logits_and_loss_are_those_of_the_bare_backbone(kind, backbones, models,
     assert torch.equal(mint.loss, bare.loss)
 
 
+@pytest.mark.parametrize("number", [1, 3, 1000])
+def test_last_logits_are_those_of_all_and_the_head_reads_memory_without_gaps(number, models, processors):
+    """A head that does not train multiplies a view with gaps row by row, each with a copy of the head."""
+    model, processor = models["llama", "rag"], processors["llama"]
+    read = []
+    hook = model.backbone.lm_head.register_forward_pre_hook(lambda head, inputs: read.append(inputs[0]))
+    inputs = processor(["moon", "Who designed the Eiffel Tower?"])
+    with torch.no_grad():
+        every = model(**inputs).logits
+        last = model(**inputs, logits_to_keep=number).logits
+    hook.remove()
+    torch.testing.assert_close(last, every[:, -number:])
+    assert read[-1].is_contiguous()
+
+
 def test_bart_is_a_backbone_too(bart_folder, processors, tmp_path):
     batch = training_batch(processors["t5"], is_encoder_decoder=True)
     bare = outputs(AutoModelForSeq2SeqLM.from_pretrained(bart_folder), batch)
