@@ -114,6 +114,14 @@ def contains_title(query: str, title: str) -> bool:
     return any(f" {name} " in query_words for name in names if name)
 
 
+def has_own_words(query: str, title: str, min_words: int) -> bool:
+    """
+    Whether the query asks for something: it has `min_words` different words beside its first one, the title's words
+    and those of `EMPTY_WORDS`. "Who was Mary Shelley?" has none, "What did Mary Shelley write?" has one.
+    """
+    return len(set(words(query)[1:]) - set(words(title)) - EMPTY_WORDS) >= min_words
+
+
 def is_no_copy(query: str, text: str, max_words: int) -> bool:
     """Whether no more than `max_words` words of the query stand in the text one after the other."""
     query_words, length = words(query), max_words + 1

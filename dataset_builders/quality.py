@@ -11,6 +11,7 @@ from .filters import (
     check_language,
     contains_title,
     has_length,
+    has_own_words,
     is_in_language,
     is_no_copy,
     is_question,
@@ -40,6 +41,8 @@ class QualityArguments:
         title_in_query (`str`, *optional*, defaults to `"keep"`): `"drop"` drops queries in which the title of their
             document stands word for word: finding it takes copying only. `"require"` drops the others: an LLM's query
             that does not name what it is about is often as much about another document.
+        min_own_words (`int`, *optional*, defaults to 0): fewest words of a query that ask for something, see
+            [`~dataset_builders.filters.has_own_words`]; 1 drops "What is Rigel?" about Rigel.
         max_copied_words (`int`, *optional*, defaults to 9): most words in a row that a query may have from its
             document.
         max_answer_words (`int`, *optional*, defaults to 12): most words of an answer.
@@ -55,8 +58,10 @@ class QualityArguments:
     min_query_words: int = field(default=3, metadata={"help": "Fewest words of a query."})
     max_query_words: int = field(default=30, metadata={"help": "Most words of a query."})
     title_in_query: str = field(
-        default="keep", metadata={"help": "What to do about queries that hold the title.", "choices": [*TITLE_IN_QUERY]}
+        default="keep",
+        metadata={"help": "What to do about queries that hold the title.", "choices": [*TITLE_IN_QUERY]},
     )
+    min_own_words: int = field(default=0, metadata={"help": "Fewest words beside the title that ask for something."})
     max_copied_words: int = field(default=9, metadata={"help": "Most words in a row copied from the document."})
     max_answer_words: int = field(default=12, metadata={"help": "Most words of an answer."})
     max_bm25_rank: int = field(
@@ -78,7 +83,7 @@ class QualityArguments:
                 f"min_query_words is {self.min_query_words} and max_query_words {self.max_query_words}; they must be "
                 "at least 1 and in this order."
             )
-        for name in ("max_copied_words", "max_answer_words", "max_bm25_rank"):
+        for name in ("min_own_words", "max_copied_words", "max_answer_words", "max_bm25_rank"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
         if not 0 <= self.duplicate_similarity <= 1:
@@ -144,6 +149,8 @@ def query_filters(arguments: QualityArguments) -> dict[str, Callable[[Candidate]
         filters["holds the title"] = lambda one: not contains_title(one.query, one.title)
     if arguments.title_in_query == "require":
         filters["does not hold the title"] = lambda one: contains_title(one.query, one.title)
+    if arguments.min_own_words:
+        filters["asks for the title alone"] = lambda one: has_own_words(one.query, one.title, arguments.min_own_words)
     return filters
 
 

@@ -171,9 +171,9 @@ class MintForConditionalGeneration(MintAdapterMixin, MintGenerationMixin, MintPr
             )
         else:
             if isinstance(logits_to_keep, int) and logits_to_keep:
-                # The positions are picked into new memory. A slice would be a view with gaps, and by a frozen head (the
-                # base of adapters) torch multiplies such a view row by row, each with its own copy of the head: 1.7 s
-                # instead of 0.01 s for 16 rows of SmolLM2 on a CPU, and 0.8 GB.
+                # The positions are picked into new memory. A slice would be a view with gaps, and by a frozen head
+                # (the base of adapters) torch multiplies such a view row by row, each with its own copy of the head:
+                # 1.7 s instead of 0.01 s for 16 rows of SmolLM2 on a CPU, and 0.8 GB.
                 inputs = input_ids if inputs_embeds is None else inputs_embeds
                 length = inputs.shape[1]
                 logits_to_keep = torch.arange(max(0, length - logits_to_keep), length, device=inputs.device)

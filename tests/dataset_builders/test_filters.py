@@ -8,6 +8,7 @@ from dataset_builders.filters import (
     check_language,
     contains_title,
     has_length,
+    has_own_words,
     is_in_language,
     is_no_copy,
     is_question,
@@ -111,6 +112,22 @@ def test_unknown_language_is_refused_by_name():
 )
 def test_a_title_in_the_query_is_found_word_for_word(query, title, holds):
     assert contains_title(query, title) == holds
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "number"),
+    [
+        ("What is Rigel?", "Rigel", 0),
+        ("Who was Mary Shelley?", "Mary Shelley", 0),
+        ("What is the name of the planet called Mercury?", "Mercury (planet)", 0),
+        ("What did Mary Shelley write?", "Mary Shelley", 1),
+        ("In which year was Rigel, the star, found? In which year?", "Rigel", 3),
+        ("", "Rigel", 0),
+    ],
+)
+def test_own_words_are_what_a_query_asks_for_beside_its_title(query, title, number):
+    assert has_own_words(query, title, number)
+    assert not has_own_words(query, title, number + 1)
 
 
 def test_a_run_of_more_words_than_allowed_is_a_copy():

@@ -78,9 +78,19 @@ def test_titles_in_queries_are_kept_unless_asked_otherwise(retriever):
 
 def test_a_title_can_be_required(retriever):
     required = QualityArguments(title_in_query="require")
-    named, unnamed = candidate("When did Gustave Eiffel build a tower?"), candidate("Who built the iron tower in Paris?")
+    named, unnamed = (
+        candidate("When did Gustave Eiffel build a tower?"),
+        candidate("Who built the iron tower in Paris?"),
+    )
     verdicts = judge([named, unnamed], required, retriever)
     assert [one.query_failure for one in verdicts] == [None, "does not hold the title"]
+
+
+def test_queries_that_ask_for_the_title_alone_can_be_dropped(retriever):
+    alone, more = candidate("Who was Gustave Eiffel?"), candidate("When did Gustave Eiffel build a tower?")
+    verdicts = judge([alone, more], QualityArguments(min_own_words=1), retriever)
+    assert [one.query_failure for one in verdicts] == ["asks for the title alone", None]
+    assert judge([alone], QualityArguments(), retriever)[0].query_failure is None
 
 
 def test_english_rules_do_not_apply_to_other_languages():
@@ -143,6 +153,7 @@ def test_the_first_filter_that_drops_a_sample_is_named(retriever):
     ("settings", "message"),
     [
         ({"title_in_query": "mask"}, "title_in_query is 'mask'"),
+        ({"min_own_words": -1}, "min_own_words is -1"),
         ({"min_query_words": 9, "max_query_words": 3}, "min_query_words is 9 and max_query_words 3"),
         ({"query_language": "english"}, "language is 'english'"),
         ({"max_bm25_rank": -1}, "max_bm25_rank is -1; it must be at least 0"),
