@@ -65,6 +65,11 @@ def has_adapters(output_dir: str | os.PathLike) -> bool:
     return Path(output_dir, "mint-base").is_dir()
 
 
+def has_full_models(output_dir: str | os.PathLike) -> bool:
+    """Whether a run has two full models: trained as such, or its adapters merged."""
+    return Path(output_dir, "mint-rag").is_dir() or not has_adapters(output_dir)
+
+
 def model_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelCard:
     """
     Card of one of the two models, with the results of the stage that it comes from as `model-index`.
@@ -155,7 +160,8 @@ def pseudo_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
 
 def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[str, RepoCard]:
     """
-    Renders the cards of a run, those of the base and its adapters where the run has them.
+    Renders the cards of a run: those of the full models and those of the base and its adapters, where the run has
+    them.
 
     The dataset cards keep the `configs` of their folders' `README.md`.
 
@@ -173,7 +179,9 @@ def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[
         ValueError: `run.json` lacks a fact that a card states.
     """
     run = read_run(output_dir)
-    cards = {"mint-rag": model_card(run, "rag", org), "mint-gar": model_card(run, "gar", org)}
+    cards = {}
+    if has_full_models(output_dir):
+        cards |= {f"mint-{role}": model_card(run, role, org) for role in ("rag", "gar")}
     if has_adapters(output_dir):
         cards["mint-base"] = base_card(run, org)
         cards |= {f"mint-{role}-adapter": adapter_card(run, role, org) for role in ("rag", "gar")}
@@ -190,8 +198,8 @@ def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[
 
 def write_cards(output_dir: str | os.PathLike) -> None:
     """
-    Writes the `README.md` of `mint-rag`, `mint-gar`, `mint-collection` and `mint-pseudo`, and of `mint-base`,
-    `mint-rag-adapter` and `mint-gar-adapter` where the run has them.
+    Writes the `README.md` of `mint-collection` and `mint-pseudo`, of `mint-rag` and `mint-gar`, and of `mint-base`,
+    `mint-rag-adapter` and `mint-gar-adapter`, where the run has them.
 
     Args:
         output_dir (`str` or `os.PathLike`):

@@ -1,5 +1,5 @@
-"""Pushes every artefact of a run to the Hub: the collection, the training data, both models, their adapters and the
-base of those where the run has them, the demo Space.
+"""Pushes every artefact of a run to the Hub: the collection, the training data, both full models, two adapters and
+their base, where the run has them, the demo Space.
 
 ```bash
 python -m hub_cards.push --org my-org --run outputs/demo --dry_run
@@ -17,7 +17,7 @@ import pyarrow.parquet
 from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard, get_token
 from transformers import HfArgumentParser
 
-from .cards import has_adapters, read_run, render_cards
+from .cards import has_adapters, has_full_models, read_run, render_cards
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,8 @@ MODEL_FILES = (
 REQUIRED_FILES = {  # folder of a run -> patterns that must each match a file in it
     "mint-collection": ("data/*.parquet",),
     "mint-pseudo": ("basic/*.parquet", "auxiliary/*.parquet", "co_training/*.parquet"),
-    "mint-rag": MODEL_FILES,
-    "mint-gar": MODEL_FILES,
 }
+REQUIRED_MODEL_FILES = {"mint-rag": MODEL_FILES, "mint-gar": MODEL_FILES}  # the same, of a run that has full models
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "config.json")
 REQUIRED_ADAPTER_FILES = {  # the same, of a run that has trained adapters
     "mint-base": MODEL_FILES,
@@ -70,21 +69,40 @@ class Upload:
         return "\n".join(lines + [f"  {path} ({size:,} bytes)" for path, size in sizes.items()])
 
 
-def space_config(output_dir: str | os.PathLike, rag_model: str, gar_model: str) -> dict[str, Any]:
+def space_models(output_dir: str | os.PathLike, prefix: str) -> dict[str, Any]:
+    """
+    Where the demo page finds the models of a run: the full ones, or if there are none two adapters on one base.
+
+    Args:
+        output_dir (`str` or `os.PathLike`):
+            Output folder of a run.
+        prefix (`str`):
+            What stands before their names: an account or the run's folder, with a slash behind it.
+
+    Returns:
+        `dict[str, Any]`: arguments of `pipeline("mint", ...)`: `model`, and `gar_model` or `adapters`.
+    """
+    if has_full_models(output_dir):
+        return {"model": f"{prefix}mint-rag", "gar_model": f"{prefix}mint-gar"}
+    return {
+        "model": f"{prefix}mint-base",
+        "adapters": {role: f"{prefix}mint-{role}-adapter" for role in ("rag", "gar")},
+    }
+
+
+def space_config(output_dir: str | os.PathLike, prefix: str) -> dict[str, Any]:
     """
     What the demo page needs to know of a run.
 
     Args:
         output_dir (`str` or `os.PathLike`):
             Output folder of a run.
-        rag_model (`str`):
-            Folder or Hub id of the RAG model.
-        gar_model (`str`):
-            Folder or Hub id of the GAR model.
+        prefix (`str`):
+            What stands before the models' names, see [`space_models`].
 
     Returns:
-        `dict[str, Any]`: `rag_model`, `gar_model`, `collection_size` (number of documents) and `examples` (up to five
-        labelled questions, of the test split where there is one).
+        `dict[str, Any]`: `models` (arguments of the pipeline), `collection_size` (number of documents) and `examples`
+        (up to five labelled questions, of the test split where there is one).
 
     Raises:
         FileNotFoundError: the run's report or its labelled questions are missing.
@@ -94,8 +112,7 @@ def space_config(output_dir: str | os.PathLike, rag_model: str, gar_model: str) 
     if not splits:
         raise FileNotFoundError(f"{output_dir}/mint-pseudo/basic holds no Parquet file: finish the run first.")
     return {
-        "rag_model": rag_model,
-        "gar_model": gar_model,
+        "models": space_models(output_dir, prefix),
         "collection_size": run["collection"]["num_documents"],
         "examples": pyarrow.parquet.read_table(splits[0], columns=["query"])["query"].to_pylist()[:5],
     }
@@ -118,7 +135,11 @@ def plan_push(output_dir: str | os.PathLike, org: str) -> list[Upload]:
         FileNotFoundError: a folder of the run lacks a file that its repository cannot do without.
         ValueError: `run.json` lacks a fact that a card states.
     """
-    required = REQUIRED_FILES | (REQUIRED_ADAPTER_FILES if has_adapters(output_dir) else {})
+    required = dict(REQUIRED_FILES)
+    if has_full_models(output_dir):
+        required |= REQUIRED_MODEL_FILES
+    if has_adapters(output_dir):
+        required |= REQUIRED_ADAPTER_FILES
     for folder, patterns in required.items():
         for pattern in patterns:
             if not any(Path(output_dir, folder).glob(pattern)):
@@ -236,9 +257,10 @@ def _with_hub_base(adapter_config: Path, org: str) -> bytes:
 
 def _space_upload(output_dir: str | os.PathLike, org: str) -> Upload:
     card = SpaceCard.load(SPACE / "README.md")
-    card.data.models = [f"{org}/mint-rag", f"{org}/mint-gar"]
+    settings = space_config(output_dir, f"{org}/")
+    model, *partners = settings["models"].values()
+    card.data.models = [model, *(partners[0].values() if isinstance(partners[0], dict) else partners)]
     card.data.datasets = [f"{org}/mint-collection"]
-    settings = space_config(output_dir, *card.data.models)
     files = {
         "README.md": str(card).encode(),
         "app.py": SPACE / "app.py",

@@ -23,5 +23,5 @@ def launch_app(output_dir: str | os.PathLike, server_name: str = "127.0.0.1", se
         FileNotFoundError: the run is not complete.
         OSError: the port is taken, or a model cannot be loaded.
     """
-    models = (str(Path(output_dir, "mint-rag").resolve()), str(Path(output_dir, "mint-gar").resolve()))
-    serve(load_app(space_config(output_dir, *models)), server_name=server_name, server_port=server_port)
+    config = space_config(output_dir, f"{Path(output_dir).resolve()}/")
+    serve(load_app(config), server_name=server_name, server_port=server_port)

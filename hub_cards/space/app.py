@@ -1,7 +1,6 @@
 """The demo page: a question in, an answer with its ranked documents out. Stands alone, as a Space or locally."""
 
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -182,7 +181,8 @@ def load_app(config: dict[str, Any]) -> gr.Blocks:
 
     Args:
         config (`dict[str, Any]`):
-            `rag_model` and `gar_model` (folders or Hub ids), `collection_size` and `examples`.
+            `models` (arguments of `pipeline("mint", ...)`: `model`, and `gar_model` or `adapters`; folders or Hub
+            ids), `collection_size` and `examples`.
 
     Returns:
         [`gradio.Blocks`]: the page.
@@ -190,7 +190,7 @@ def load_app(config: dict[str, Any]) -> gr.Blocks:
     Raises:
         OSError: a model cannot be loaded.
     """
-    ask = pipeline("mint", model=config["rag_model"], gar_model=config["gar_model"], trust_remote_code=True)
+    ask = pipeline("mint", **config["models"], trust_remote_code=True)
     return build_app(ask, config["collection_size"], config["examples"])
 
 
@@ -218,6 +218,4 @@ def _comparison_row(reply: dict[str, Any]) -> list[str]:
 
 if __name__ == "__main__":
     settings = json.loads(Path(__file__).with_name("config.json").read_text(encoding="utf-8"))
-    settings["rag_model"] = os.environ.get("MINT_RAG_MODEL", settings["rag_model"])
-    settings["gar_model"] = os.environ.get("MINT_GAR_MODEL", settings["gar_model"])
     serve(load_app(settings))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import yaml
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 
-from hub_cards.cards import adapter_card, collection_card, model_card, pseudo_card, write_cards
+from hub_cards.cards import adapter_card, collection_card, model_card, pseudo_card, render_cards, write_cards
 
 
 def leaf_paths(facts, path=()):
@@ -154,6 +155,15 @@ def test_cards_of_base_and_adapters_are_written_where_the_run_has_them(run_folde
     write_cards(run_folder)
     assert "has not been trained" in (run_folder / "mint-base" / "README.md").read_text()
     assert "# mint-rag-adapter" in (run_folder / "mint-rag-adapter" / "README.md").read_text()
+
+
+def test_run_without_merged_models_has_cards_of_its_adapters_only(run_folder):
+    for folder in ("mint-base", "mint-rag-adapter", "mint-gar-adapter"):
+        (run_folder / folder).mkdir()
+    for role in ("rag", "gar"):
+        shutil.rmtree(run_folder / f"mint-{role}")
+    expected = {"mint-base", "mint-rag-adapter", "mint-gar-adapter", "mint-collection", "mint-pseudo"}
+    assert set(render_cards(run_folder)) == expected
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """A push puts every artefact where it belongs, by the real client against a Hub on this machine."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,8 +67,7 @@ def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder
 
     assert hub.paths("my-org/mint-demo", "space") == {"README.md", "app.py", "config.json", "requirements.txt"}
     assert json.loads(hub.read("my-org/mint-demo", "config.json", "space")) == {
-        "rag_model": "my-org/mint-rag",
-        "gar_model": "my-org/mint-gar",
+        "models": {"model": "my-org/mint-rag", "gar_model": "my-org/mint-gar"},
         "collection_size": 3,
         "examples": ["Who designed the Eiffel Tower?", "Which river?"],
     }
@@ -134,6 +134,22 @@ def test_processor_without_a_collection_is_refused(run_folder):
     (run_folder / "mint-rag" / "processor_config.json").write_text("{}")
     with pytest.raises(ValueError, match="names no collection"):
         plan_push(run_folder, "my-org")
+
+
+@pytest.mark.slow
+def test_run_without_merged_models_is_pushed_with_a_page_that_takes_its_adapters(adapter_run_folder, hub):
+    for role in ("rag", "gar"):
+        shutil.rmtree(adapter_run_folder / f"mint-{role}")
+    process = push(adapter_run_folder, hub)
+    assert process.returncode == 0, process.stderr
+    models = {"my-org/mint-base", "my-org/mint-rag-adapter", "my-org/mint-gar-adapter"}
+    assert {repo_id for kind, repo_id in hub.store.repos if kind == "model"} == models
+    assert json.loads(hub.read("my-org/mint-demo", "config.json", "space"))["models"] == {
+        "model": "my-org/mint-base",
+        "adapters": {"rag": "my-org/mint-rag-adapter", "gar": "my-org/mint-gar-adapter"},
+    }
+    card = yaml.safe_load(hub.read("my-org/mint-demo", "README.md", "space").split(b"---")[1])
+    assert set(card["models"]) == models
 
 
 # What a reader of the card does, in a process with an empty cache and without the project's packages.

@@ -1,6 +1,8 @@
 """The demo page: what it shows, what it refuses, and that a pushed Space answers over HTTP."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -105,16 +107,25 @@ def test_pushed_space_answers_over_http(run_folder, models, tmp_path):
     space = plan_push(run_folder, "my-org")[-1]
     for path, content in space.files.items():
         (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {
-        "MINT_RAG_MODEL": str(models / "mint-rag"),
-        "MINT_GAR_MODEL": str(models / "mint-gar"),
-    }
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["models"] = {"model": str(models / "mint-rag"), "gar_model": str(models / "mint-gar")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     check_page([sys.executable, "app.py"], tmp_path, environment)
 
 
 @pytest.mark.slow
 def test_page_of_a_run_is_served_on_this_machine(real_run_folder, tmp_path):
     code = f"import os; from hub_cards.serve import launch_app; launch_app({str(real_run_folder)!r}, server_port="
+    code += "int(os.environ['GRADIO_SERVER_PORT']))"
+    check_page([sys.executable, "-c", code], tmp_path, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+@pytest.mark.slow
+def test_page_of_a_run_without_full_models_is_served_from_its_adapters(adapter_run_folder, tmp_path):
+    for role in ("rag", "gar"):
+        shutil.rmtree(adapter_run_folder / f"mint-{role}")
+    code = f"import os; from hub_cards.serve import launch_app; launch_app({str(adapter_run_folder)!r}, server_port="
     code += "int(os.environ['GRADIO_SERVER_PORT']))"
     check_page([sys.executable, "-c", code], tmp_path, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
 
