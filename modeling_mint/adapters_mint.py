@@ -4,8 +4,10 @@
 """
 
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers.utils import cached_file
@@ -73,14 +75,19 @@ class MintAdapterMixin:
 
         Raises:
             ValueError: if there is no adapter, an adapter has another role than it is given for, was trained on
-                another base, or lies in a folder that holds none; or if the role is on this base already.
+                another base, lacks weights, or lies in a folder that holds none; or if the role is on this base
+                already.
             ImportError: if `peft` is not installed.
         """
         if not adapters or not set(adapters) <= set(ROLES):
             raise ValueError(f"`adapters` names the roles {sorted(adapters)}; give one or both of {ROLES}.")
         configs = {role: self._checked_config(role, adapter, **kwargs) for role, adapter in adapters.items()}
         for role, adapter in adapters.items():
-            self.load_adapter(os.fspath(adapter), adapter_name=role, adapter_kwargs=kwargs)
+            with _no_load_report():
+                found = self.load_adapter(os.fspath(adapter), adapter_name=role, adapter_kwargs=kwargs)
+            missing = sorted(name for name in found.missing_keys if f".{role}." in name)
+            if missing:
+                raise ValueError(f"{adapter} lacks {len(missing)} weights of the adapter, such as {missing[0]}.")
             self.answer_temperatures[role] = configs[role].answer_temperature
         self._switch(next(iter(adapters)))
 
@@ -146,6 +153,18 @@ def adapter_base(adapter: str | os.PathLike, **kwargs) -> str:
         raise ValueError(f"{adapter} holds no adapter: {ADAPTER_CONFIG_NAME} is missing.")
     base = json.loads(Path(path).read_text(encoding="utf-8"))["base_model_name_or_path"]
     return os.path.normpath(Path(adapter, base)) if base.startswith(".") else base
+
+
+@contextmanager
+def _no_load_report() -> Iterator[None]:
+    """Without transformers' warning that an adapter lacks the weights of the adapters that are there already."""
+    reports = logging.getLogger("transformers.integrations.peft")
+    level = reports.level
+    reports.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        reports.setLevel(level)
 
 
 def _architecture(config: MintConfig) -> dict:

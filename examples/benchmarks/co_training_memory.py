@@ -7,6 +7,7 @@ on from there. All of it runs in one process, as the co-trainer does it, and eve
 the process takes before it starts (imports, the collection, the title trie) is left out of the ratios.
 """
 
+import os
 import resource
 import sys
 import tempfile
@@ -33,6 +34,8 @@ ONE_ADAPTER, TWO_ADAPTERS, FULL_MODELS = (
     "two adapters, co-trained",
     "two full models, co-trained",
 )
+# What make sets for glibc keeps freed memory for the next step: peaks would tell of that, not of what is needed.
+KEEPING_MEMORY = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 SYSTEMS = (ONE_ADAPTER, TWO_ADAPTERS, FULL_MODELS)
 
 
@@ -182,6 +185,8 @@ def print_result(result: dict) -> None:
 def main() -> None:
     """Measures, prints the table, and writes the report where `--json` says."""
     (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
+    for name in KEEPING_MEMORY:
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:
         result = compare(arguments.backbone or str(smollm2_folder()), Path(folder), arguments)
     print_result(result)

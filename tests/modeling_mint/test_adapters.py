@@ -1,6 +1,7 @@
 """One base, two adapters: they are loaded, switched and refused in place, and answer as two full models do."""
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, pipeline
 
 from modeling_mint import (
@@ -115,6 +117,25 @@ def test_adapters_disagree_so_that_the_comparison_says_something(base, adapters,
     inference = StrategyInference(QUESTIONS, processor, rag=base, gar=base)
     assert inference.rag_documents.scores != inference.gar_documents.scores
     assert inference.rag_answers.log_probs != inference.gar_answers.log_probs
+
+
+def test_second_adapter_loads_without_a_warning_about_the_first(base, adapters, caplog):
+    logger = logging.getLogger("transformers")
+    propagate, logger.propagate = logger.propagate, True
+    try:
+        base.load_roles(adapters)
+    finally:
+        logger.propagate = propagate
+    assert "MISSING" not in caplog.text
+
+
+def test_adapter_that_lacks_weights_is_refused(base, adapters, tmp_path):
+    shutil.copytree(adapters["rag"], tmp_path / "adapter")
+    weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    weights.popitem()
+    save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="lacks 1 weights of the adapter, such as"):
+        base.load_roles({"rag": tmp_path / "adapter"})
 
 
 def test_pipeline_holds_the_base_once(folder, adapters, merged, processor):
