@@ -258,8 +258,8 @@ def _with_hub_base(adapter_config: Path, org: str) -> bytes:
 def _space_upload(output_dir: str | os.PathLike, org: str) -> Upload:
     card = SpaceCard.load(SPACE / "README.md")
     settings = space_config(output_dir, f"{org}/")
-    model, *partners = settings["models"].values()
-    card.data.models = [model, *(partners[0].values() if isinstance(partners[0], dict) else partners)]
+    models = settings["models"]
+    card.data.models = [models["model"], *models.get("adapters", {"gar": models.get("gar_model")}).values()]
     card.data.datasets = [f"{org}/mint-collection"]
     files = {
         "README.md": str(card).encode(),
