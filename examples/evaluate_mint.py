@@ -1,9 +1,19 @@
 """Stage 5: scores before and after co-training, beside baselines -> evaluation.json, report.md and dev_scores.png.
 
-python examples/evaluate_mint.py --output_dir outputs/mine
+    python examples/evaluate_mint.py --output_dir outputs/mine
+
+Besides the stage of a run, it scores by any labelled KILT file: models,
+
+    python examples/evaluate_mint.py --labelled dev.jsonl --output_dir outputs/scores --rag_model DIR --gar_model DIR
+
+predictions in KILT's submission format, and one such file against another:
+
+    python examples/evaluate_mint.py --labelled dev.jsonl --predictions guess.jsonl --json scores.json
+    python examples/evaluate_mint.py --labelled dev.jsonl --compare guess.jsonl baseline.jsonl --json difference.json
 """
 
 import json
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +22,10 @@ from accelerate import PartialState
 from arguments import Settings, parse_settings
 from build_collection import load_processor, resolve
 from datasets import Dataset, load_dataset
+from evaluation_arguments import EvaluationArguments
+from evaluation_modes import compare_prediction_files, evaluate_models, score_predictions_file
 from run_folder import RunFolder, plain_errors, set_up_logging
+from trl import TrlParser
 from warm_up import inference_options, role_models
 
 from dataset_builders.bm25 import Bm25Retriever
@@ -158,11 +171,47 @@ def plot_dev_scores(dev_scores: dict[str, dict[str, dict]], metric: str, path: P
     pyplot.close(figure)
 
 
-if __name__ == "__main__":
-    with plain_errors():
-        set_up_logging()
+def parse_mode() -> EvaluationArguments | None:
+    """
+    Reads the arguments of a mode; `None` where none is chosen, and the stage of a run is meant.
+
+    Raises:
+        ValueError: if they do not go together.
+    """
+    parser = TrlParser(
+        EvaluationArguments,
+        description=__doc__,
+        epilog="For the stage of a run give --output_dir and the options of run_mint.py (see its --help) alone.",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    arguments, rest = parser.parse_args_and_config(return_remaining_strings=True)
+    if not arguments.chosen:
+        return None
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.check()
+    return arguments
+
+
+def main() -> None:
+    """Runs the mode that the arguments choose."""
+    set_up_logging()
+    arguments = parse_mode()
+    if arguments is None:
         settings = parse_settings()
         folder = RunFolder(settings)
         facts = folder.run_stage("evaluate_mint", lambda: evaluate(settings, folder))
         if PartialState().is_main_process:
             print(results_table(facts["rows"]))
+    elif arguments.predictions:
+        score_predictions_file(arguments)
+    elif arguments.compare:
+        compare_prediction_files(arguments)
+    else:
+        evaluate_models(arguments)
+
+
+if __name__ == "__main__":
+    with plain_errors():
+        main()

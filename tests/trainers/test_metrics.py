@@ -236,7 +236,7 @@ def test_an_empty_answer_scores_zero_and_stays_in_the_mean(kilt_downstream):
 
 
 def test_an_answer_without_a_reference_answer_is_refused_with_its_place(kilt_downstream):
-    with pytest.raises(ValueError, match=r"references\[0\] has no reference answer to compare 'Paris' with"):
+    with pytest.raises(ValueError, match=r"references\[0\]: no reference answer to compare 'Paris' with"):
         downstream(kilt_downstream, "Paris", [" "])
 
 

@@ -2,6 +2,7 @@
 
 import re
 import string
+import sys
 from collections import Counter
 
 import datasets
@@ -64,6 +65,8 @@ _CITATION = """
 }
 """
 
+_NAMES = ["accuracy", "em", "f1", "rougel"]
+_KILT_NAMES = [f"kilt_{name}" for name in _NAMES]
 _ROUGE = Rouge(metrics=["rouge-l"])
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -86,10 +89,15 @@ def answer_f1(answer, reference):
 
 def _rougel(answer, reference):
     """ROUGE-L F-score of the raw texts; 0 where one of them holds nothing but full stops."""
+    limit = sys.getrecursionlimit()
+    # `rouge` recurs once for each word of both texts, which long answers have more of than Python allows.
+    sys.setrecursionlimit(limit + len(answer.split()) + len(reference.split()))
     try:
         return _ROUGE.get_scores(answer, reference)[0]["rouge-l"]["f"]
-    except ValueError:  # `rouge` splits sentences at full stops and refuses a text without any sentence
+    except ValueError:  # it splits sentences at full stops and refuses a text without any sentence
         return 0.0
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def _has_right_provenance(docids, provenance):
@@ -97,6 +105,41 @@ def _has_right_provenance(docids, provenance):
     ranking = list(dict.fromkeys(docid.strip() for docid in docids if docid is not None))
     evidence_sets = [{docid.strip() for docid in docids if docid is not None} for docids in provenance]
     return any(evidence and evidence == set(ranking[: len(evidence)]) for evidence in evidence_sets)
+
+
+def score_query(answer, answers, docids, provenance):
+    """
+    Scores the answer to one query.
+
+    Args:
+        answer (`str`):
+            The answer; an empty one scores 0.
+        answers (`list[str]`):
+            Reference answers.
+        docids (`list[str]`):
+            Ranking, best first.
+        provenance (`list[list[str]]`):
+            Evidence sets of docids.
+
+    Returns:
+        `dict[str, float]`: the query's scores, by the names of the metric.
+
+    Raises:
+        `ValueError`: if there is an answer and no reference answer to compare it with.
+    """
+    answer, answers = (answer or "").strip(), {text.strip() for text in answers if text and text.strip()}
+    if not answer:
+        return dict.fromkeys([*_NAMES, *_KILT_NAMES], 0.0)
+    if not answers:
+        raise ValueError(f"no reference answer to compare {answer!r} with: give at least one that is not empty")
+    scores = {
+        "accuracy": float(answer in answers),
+        "em": float(normalize_answer(answer) in map(normalize_answer, answers)),
+        "f1": max(answer_f1(answer, text) for text in answers),
+        "rougel": max(_rougel(answer, text) for text in answers),
+    }
+    right_provenance = _has_right_provenance(docids, provenance)
+    return scores | {f"kilt_{name}": score * right_provenance for name, score in scores.items()}
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -121,26 +164,10 @@ class KiltDownstream(evaluate.Metric):
     def _compute(self, predictions, references):
         if not predictions:
             raise ValueError("no predictions to score: give at least one answer")
-        names = ["accuracy", "em", "f1", "rougel"]
-        totals = dict.fromkeys(names + [f"kilt_{name}" for name in names], 0.0)
+        scores = []
         for index, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
-            answer = (prediction["answer"] or "").strip()
-            if not answer:
-                continue
-            answers = {text.strip() for text in reference["answers"] if text and text.strip()}
-            if not answers:
-                raise ValueError(
-                    f"references[{index}] has no reference answer to compare {answer!r} with: "
-                    "give at least one non-empty string in its 'answers'"
-                )
-            scores = {
-                "accuracy": answer in answers,
-                "em": normalize_answer(answer) in map(normalize_answer, answers),
-                "f1": max(answer_f1(answer, text) for text in answers),
-                "rougel": max(_rougel(answer, text) for text in answers),
-            }
-            right_provenance = _has_right_provenance(prediction["docids"], reference["provenance"])
-            for name, score in scores.items():
-                totals[name] += score
-                totals[f"kilt_{name}"] += score * right_provenance
-        return {name: total / len(predictions) for name, total in totals.items()}
+            try:
+                scores.append(score_query(**prediction, **reference))
+            except ValueError as error:
+                raise ValueError(f"references[{index}]: {error}") from None
+        return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0]}

@@ -100,6 +100,36 @@ def _evidence_hits(ranking, evidence_sets):
     ]
 
 
+def score_query(ranking, provenance, ks=(1, 5, 10)):
+    """
+    Scores the ranking of one query.
+
+    Args:
+        ranking (`list[str]`):
+            Docids, best first, as in `predictions`.
+        provenance (`list[list[str]]`):
+            Evidence sets, as in `references`.
+        ks (`list[int]`, *optional*, defaults to `(1, 5, 10)`):
+            Cut-offs.
+
+    Returns:
+        `dict[str, float]`: the query's scores, by the names of the metric.
+    """
+    ks, ranking = sorted(set(ks)), _distinct(ranking)
+    # `None` stays in these sets: no docid equals it, which is what keeps such a set from being complete.
+    stripped = [[docid and docid.strip() for docid in evidence_set] for evidence_set in provenance]
+    evidence_sets = list(dict.fromkeys(map(frozenset, stripped)))
+    hits = _evidence_hits(ranking, evidence_sets)
+    found = {k: hits[:k].count(True) for k in ks}
+    return (
+        {"r_precision": _r_precision(ranking, provenance)}
+        | {f"precision@{k}": found[k] / k for k in ks}
+        | {f"recall@{k}": found[k] / max(1, len(evidence_sets)) for k in ks}
+        | {f"success_rate@{k}": float(found[k] > 0) for k in ks}
+        | {"mrr": 1 / (1 + hits.index(True)) if True in hits else 0.0}
+    )
+
+
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class KiltRetrieval(evaluate.Metric):
     """KILT retrieval scores of rankings against provenance."""
@@ -119,23 +149,6 @@ class KiltRetrieval(evaluate.Metric):
             raise ValueError(f"ks must be positive integers, got {list(ks)}")
         if not predictions:
             raise ValueError("no predictions to score: give at least one ranking")
-        ks = sorted(set(ks))
-        names = [f"{name}@{k}" for name in ("precision", "recall", "success_rate") for k in ks]
-        names = ["r_precision", *names, "mrr"]
-        totals = dict.fromkeys(names, 0.0)
-        for prediction, provenance in zip(predictions, references, strict=True):
-            ranking = _distinct(prediction)
-            # `None` stays in these sets: no docid equals it, which is what keeps such a set from being complete.
-            stripped = [[docid and docid.strip() for docid in evidence_set] for evidence_set in provenance]
-            evidence_sets = list(dict.fromkeys(map(frozenset, stripped)))
-            hits = _evidence_hits(ranking, evidence_sets)
-            totals["r_precision"] += _r_precision(ranking, provenance)
-            if True not in hits:
-                continue
-            for k in ks:
-                found = hits[:k].count(True)
-                totals[f"precision@{k}"] += found / k
-                totals[f"recall@{k}"] += found / len(evidence_sets)
-                totals[f"success_rate@{k}"] += found > 0
-            totals["mrr"] += 1 / (1 + hits.index(True))
-        return {name: total / len(predictions) for name, total in totals.items()}
+        queries = zip(predictions, references, strict=True)
+        scores = [score_query(ranking, provenance, ks) for ranking, provenance in queries]
+        return {name: sum(one[name] for one in scores) / len(scores) for name in scores[0]}
