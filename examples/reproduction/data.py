@@ -1,0 +1,126 @@
+"""The data of the reproduction: the collection, the articles to train on, the labels, the auxiliary samples."""
+
+import json
+import random
+from collections import Counter
+from functools import cached_property
+
+from datasets import Dataset
+from settings import MAX_DOCUMENT_CHARS, Settings
+
+from dataset_builders.auxiliary import AuxiliaryBuilder
+from dataset_builders.basic import BasicBuilder
+from dataset_builders.bm25 import Bm25Retriever
+from dataset_builders.collection import CollectionBuilder
+from dataset_builders.features import SAMPLE_FEATURES, new_sample
+from dataset_builders.quality import QualityArguments
+from dataset_builders.writing import build, load_collection, write_collection, write_text
+from modeling_mint import MintProcessor
+from trainers.baselines import longest_title_match
+
+
+class Data:
+    """
+    What the rows of the table are computed from. All but the labels is the same for each number of labels and seed.
+
+    Args:
+        settings ([`Settings`]): number of labels and seed, and where things are.
+        quality ([`QualityArguments`]): which replies of the external LLM are kept.
+    """
+
+    def __init__(self, settings: Settings, quality: QualityArguments):
+        self.settings, self.quality = settings, quality
+        self.cache = str(settings.root / "cache")
+
+    @cached_property
+    def collection(self) -> str:
+        """Folder (`str`) of the collection."""
+        folder = self.settings.root / "mint-collection"
+        if not folder.is_dir():
+            builder = CollectionBuilder(cache_dir=self.cache, data_files=self.settings.collection, format="documents")
+            write_collection(build(builder)["train"], folder)
+        return str(folder)
+
+    @cached_property
+    def processor(self) -> MintProcessor:
+        """The processor ([`MintProcessor`]), a trie over all titles of the collection in it."""
+        return MintProcessor.from_backbone_pretrained(
+            self.settings.backbone, load_collection(self.collection), max_document_chars=MAX_DOCUMENT_CHARS
+        )
+
+    @cached_property
+    def retriever(self) -> Bm25Retriever:
+        """BM25 over the collection ([`Bm25Retriever`])."""
+        collection = self.processor.collection
+        return Bm25Retriever(collection["title"][:], collection["text"][:])
+
+    @cached_property
+    def index_rows(self) -> list[int]:
+        """
+        Rows (`list[int]`) of the unlabelled articles to train on: those whose titles most other articles mention. No
+        query, not even of the training labels, has a part in the choice.
+        """
+        titles, path = self.processor.collection["title"][:], self.settings.root / "index_titles.json"
+        if not path.is_file():
+            mentions = Counter()
+            for own, found in zip(
+                titles, longest_title_match(self.processor.collection["text"][:], titles, 100), strict=True
+            ):
+                mentions.update(set(found) - {own})
+            chosen = sorted(titles, key=lambda title: -mentions[title])[: self.settings.num_index_documents]
+            write_text(path, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
+        chosen = set(json.loads(path.read_text(encoding="utf-8")))
+        return [row for row, title in enumerate(titles) if title in chosen]
+
+    @cached_property
+    def index_samples(self) -> Dataset:
+        """The bare articles ([`datasets.Dataset`]), for `document_to_docid`."""
+        titles = self.processor.collection["title"][:]
+        rows = [
+            new_sample(id=f"collection-{row}", docids=[titles[row]], rows=[row], source="collection")
+            for row in self.index_rows
+        ]
+        return Dataset.from_list(rows, features=SAMPLE_FEATURES)
+
+    @cached_property
+    def _labelled(self) -> dict[str, Dataset]:
+        files = {"train": self.settings.train, "test": self.settings.dev}
+        return build(BasicBuilder(cache_dir=self.cache, data_files=files, collection=self.collection))
+
+    @cached_property
+    def _draw(self) -> tuple[list[int], list[int]]:
+        """Numbers of the labels to train on and of those to select by."""
+        available = len(self._labelled["train"])
+        number = self.settings.num_labels or available
+        drawn = random.Random(self.settings.seed).sample(range(available), number)
+        held_out = min(number // 5, 400)
+        return sorted(drawn[held_out:]), sorted(drawn[:held_out])
+
+    @property
+    def train(self) -> Dataset:
+        """The labels to train on ([`datasets.Dataset`])."""
+        return self._labelled["train"].select(self._draw[0])
+
+    @property
+    def validation(self) -> Dataset:
+        """The labels to select models and calibrate by ([`datasets.Dataset`])."""
+        return self._labelled["train"].select(self._draw[1])
+
+    @property
+    def dev(self) -> Dataset:
+        """The queries that all systems are judged by ([`datasets.Dataset`])."""
+        return self._labelled["test"]
+
+    @cached_property
+    def auxiliary(self) -> Dataset:
+        """What the external LLM wrote about the articles and the quality filters kept ([`datasets.Dataset`])."""
+        builder = AuxiliaryBuilder(
+            cache_dir=self.cache,
+            collection=self.collection,
+            llm=self.settings.llm or self.settings.backbone,
+            journal=str(self.settings.root / "auxiliary"),
+            rows=self.index_rows,
+            num_related=2,
+            quality=self.quality,
+        )
+        return build(builder)["train"]

@@ -1,0 +1,213 @@
+"""The rows of the table: how each pair of models is trained, from what, and from which other pair on."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from data import Data
+from datasets import Dataset, concatenate_datasets
+from settings import (
+    AUXILIARY_RATES,
+    EXCHANGE_RATES,
+    FEW_LABELS,
+    LABELLED_RATES,
+    NUM_DOCUMENTS,
+    Settings,
+    adapter_config,
+    co_training,
+    training_arguments,
+)
+
+from modeling_mint import MintConfig
+from modeling_mint.configuration_mint import ROLES
+from trainers.blocks import load_json_lines
+from trainers.co_trainer import CoTrainer
+from trainers.confidence import ConfidenceArguments
+from trainers.exchange import exchange_samples
+from trainers.pseudo_samples import PARTNER
+from trainers.role_models import AdapterModels
+from trainers.task_examples import tokenize_examples
+from trainers.training_stage import TRAINING_LOG_NAME, whole_folder
+
+INFERENCE = {"num_beams": 5, "num_documents": NUM_DOCUMENTS, "batch_size": 32, "show_progress": False}
+
+
+class Rows:
+    """
+    Trains the models of the table's rows. A row is a folder with `mint-rag/` and `mint-gar/`, LoRA adapters on one
+    base; what is there already is not trained again.
+
+    Args:
+        settings ([`Settings`]): number of labels and seed.
+        data ([`Data`]): what to train on.
+        confidence ([`ConfidenceArguments`]): which samples are exchanged.
+    """
+
+    def __init__(self, settings: Settings, data: Data, confidence: ConfidenceArguments):
+        self.settings, self.data, self.confidence = settings, data, confidence
+        self.models = AdapterModels(settings.root / "mint-base", data.processor, adapter_config())
+        self.labelled_rates = LABELLED_RATES[len(data.train) < FEW_LABELS]
+
+    def train(self, name: str) -> dict[str, Path]:
+        """
+        Trains a row, and the rows that it goes on from.
+
+        Args:
+            name (`str`): a key of `ROWS`, or `"co-training-<t>"`.
+
+        Returns:
+            `dict[str, pathlib.Path]`: folders of the adapters by role.
+        """
+        if name.startswith("co-training-"):
+            return self.co_training("auxiliary", int(name.removeprefix("co-training-")))
+        return ROWS[name](self)
+
+    def index(self) -> dict[str, Path]:
+        """
+        Both models know the articles (`document_to_docid`): trained once for all rows, since the task is the same for
+        both roles and needs no labels.
+        """
+        AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
+        folders = {role: self.settings.root / "index" / f"mint-{role}" for role in ROLES}
+        if not (folders["rag"] / TRAINING_LOG_NAME).is_file():
+            examples = tokenize_examples(self.data.index_samples, "rag", self.data.processor)
+            self.models.train("rag", None, examples, folders["rag"], training_arguments(1e-3, 0))
+        if not folders["gar"].is_dir():
+            with whole_folder(folders["gar"]) as partial:
+                shutil.copytree(folders["rag"], partial, dirs_exist_ok=True)
+                config = MintConfig.from_pretrained(partial)
+                config.role = "gar"
+                config.save_pretrained(partial)
+        return folders
+
+    def basic(self) -> dict[str, Path]:
+        """Warm-up on the labels alone."""
+        samples = concatenate_datasets([self.data.train, self.data.index_samples])
+        return self._train(
+            "basic", self.index(), lambda role: self._examples(samples, role, self.labelled_rates), 5e-4
+        )
+
+    def auxiliary(self) -> dict[str, Path]:
+        """Warm-up on the labels and on what the external LLM wrote."""
+        labelled = concatenate_datasets([self.data.train, self.data.index_samples])
+
+        def examples(role: str) -> Dataset:
+            parts = [
+                self._examples(labelled, role, self.labelled_rates),
+                self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
+            ]
+            return concatenate_datasets(parts)
+
+        return self._train("auxiliary", self.index(), examples, 5e-4)
+
+    def co_training(self, start: str, iterations: int) -> dict[str, Path]:
+        """Co-training after the warm-up `start`."""
+        trainer = CoTrainer(
+            self.models,
+            self.train(start),
+            self.data.processor,
+            labelled=self.data.train,
+            validation=self.data.validation,
+            unlabelled_rows=self.data.index_rows,
+            output_dir=self._co_training_folder(start),
+            training_arguments=training_arguments(3e-4, self.settings.seed),
+            arguments=co_training(self.settings, iterations),
+            confidence=self.confidence,
+            retriever=self.data.retriever,
+            example_options={"num_documents": NUM_DOCUMENTS, "task_rates": EXCHANGE_RATES},
+            inference_options=INFERENCE,
+            seed=self.settings.seed,
+        )
+        return {role: Path(folder) for role, folder in trainer.run()["iterations"][iterations]["models"].items()}
+
+    def no_auxiliary(self) -> dict[str, Path]:
+        """One iteration of co-training after the warm-up on the labels alone."""
+        return self.co_training("basic", 1)
+
+    def no_exchange(self) -> dict[str, Path]:
+        """As the first iteration, but each model learns from its own kept samples."""
+        self.train("co-training-1")
+        return self._instead_of_the_first_iteration("no-exchange", lambda role: self._kept(role))
+
+    def no_filter(self) -> dict[str, Path]:
+        """As the first iteration, but each model learns from as many of its partner's samples as came, unfiltered."""
+        self.train("co-training-1")
+
+        def samples(role: str) -> list[dict]:
+            written = self._written(PARTNER[role])
+            step = len(written) / len(self._kept(PARTNER[role]))
+            return [written[int(number * step)] for number in range(len(self._kept(PARTNER[role])))]
+
+        return self._instead_of_the_first_iteration("no-filter", samples)
+
+    def continued(self) -> dict[str, Path]:
+        """
+        The warm-up simply goes on, on its own data, with as many samples and optimizer steps as one iteration has.
+        """
+        self.train("co-training-1")
+
+        def examples(role: str) -> Dataset:
+            samples = concatenate_datasets([self.data.train, self.data.auxiliary, self.data.index_samples])
+            pool = self._examples(samples, role, self.labelled_rates | AUXILIARY_RATES).shuffle(self.settings.seed)
+            number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
+            return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
+
+        return self._train("continued", self.train("auxiliary"), examples, 3e-4)
+
+    def _instead_of_the_first_iteration(self, name: str, samples: Callable[[str], list[dict]]) -> dict[str, Path]:
+        return self._train(
+            name, self.train("auxiliary"), lambda role: self._exchange_examples(role, samples(role)), 3e-4
+        )
+
+    def _exchange_examples(self, role: str, samples: list[dict]) -> Dataset:
+        """What a model trains on in the first iteration, were these its partner's kept samples."""
+        arguments = co_training(self.settings, 1)
+        exchanged = exchange_samples(
+            samples,
+            self.data.train,
+            labelled_share=arguments.labelled_share,
+            max_pseudo_ratio=arguments.max_pseudo_ratio,
+            weighting=arguments.weighting,
+            seed=f"{self.settings.seed}-1-{role}",
+        )
+        return self._examples(exchanged, role, EXCHANGE_RATES)
+
+    def _train(
+        self, name: str, start: dict[str, Path], examples: Callable[[str], Dataset], learning_rate: float
+    ) -> dict[str, Path]:
+        folders = {role: self.settings.folder / name / f"mint-{role}" for role in ROLES}
+        for role, folder in folders.items():
+            if not (folder / TRAINING_LOG_NAME).is_file():
+                arguments = training_arguments(learning_rate, self.settings.seed)
+                self.models.train(role, start[role], examples(role), folder, arguments)
+        return folders
+
+    def _examples(self, samples: Dataset, role: str, rates: dict[str, float]) -> Dataset:
+        return tokenize_examples(
+            samples,
+            role,
+            self.data.processor,
+            retriever=self.data.retriever,
+            num_documents=NUM_DOCUMENTS,
+            task_rates=rates,
+            seed=self.settings.seed,
+        )
+
+    def _co_training_folder(self, start: str) -> Path:
+        return self.settings.folder / f"co-training-after-{start}"
+
+    def _written(self, role: str) -> list[dict]:
+        return load_json_lines(self._co_training_folder("auxiliary") / "iteration-1" / f"{role}_samples.jsonl")
+
+    def _kept(self, role: str) -> list[dict]:
+        return [sample for sample in self._written(role) if sample["kept"]]
+
+
+ROWS = {
+    "basic": Rows.basic,
+    "auxiliary": Rows.auxiliary,
+    "continued": Rows.continued,
+    "no-exchange": Rows.no_exchange,
+    "no-filter": Rows.no_filter,
+    "no-auxiliary": Rows.no_auxiliary,
+}

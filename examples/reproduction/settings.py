@@ -1,0 +1,122 @@
+"""The settings of the reproduction: what it trains on, and how much."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from peft import LoraConfig
+
+from trainers.co_training_arguments import CoTrainingArguments
+
+
+@dataclass
+class Settings:
+    """
+    One setting of the reproduction: a number of labels and a seed.
+
+    Args:
+        collection (`str`): JSON or JSONL of the articles.
+        train (`str`): KILT JSONL of the labelled queries that labels are drawn from.
+        dev (`str`): KILT JSONL of the queries that every system is judged by, and nothing else.
+        backbone (`str`): folder or Hub id of the language model.
+        llm (`str`, *optional*): folder or Hub id of the external LLM that writes the auxiliary data. Defaults to the
+            backbone.
+        output_dir (`str`, *optional*, defaults to `"outputs/reproduction"`): folder of what was computed; a run that
+            was interrupted goes on from there.
+        num_labels (`int`, *optional*, defaults to 250): labels drawn from `train`, a fifth of which (400 at most) is
+            kept to select models and calibrate by; 0 takes all.
+        seed (`int`, *optional*, defaults to 0): seed of the draw of labels and of all that follows.
+        rows (`list[str]`, *optional*): rows of the table to compute, in order; all by default.
+        num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
+        iterations (`int`, *optional*, defaults to 2): co-training iterations.
+        num_beams (`int`, *optional*, defaults to 10): beams of the docid search that is judged.
+    """
+
+    collection: str = field(metadata={"help": "JSON or JSONL of the articles."})
+    train: str = field(metadata={"help": "KILT JSONL that labels are drawn from."})
+    dev: str = field(metadata={"help": "KILT JSONL that systems are judged by."})
+    backbone: str = field(metadata={"help": "Folder or Hub id of the language model."})
+    llm: str = field(default="", metadata={"help": "External LLM (default: the backbone)."})
+    output_dir: str = field(default="outputs/reproduction", metadata={"help": "Folder of what was computed."})
+    num_labels: int = field(default=250, metadata={"help": "Labels drawn from train (0: all)."})
+    seed: int = field(default=0, metadata={"help": "Seed of the draw of labels and of training."})
+    rows: list[str] = field(default_factory=list, metadata={"help": "Rows of the table to compute (default: all)."})
+    num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
+    iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
+    num_beams: int = field(default=10, metadata={"help": "Beams of the docid search that is judged."})
+
+    @property
+    def root(self) -> Path:
+        """Folder (`pathlib.Path`) of what all settings share."""
+        return Path(self.output_dir)
+
+    @property
+    def folder(self) -> Path:
+        """Folder (`pathlib.Path`) of this number of labels and this seed."""
+        return self.root / f"labels-{self.num_labels or 'all'}-seed-{self.seed}"
+
+
+MAX_DOCUMENT_CHARS = 400
+NUM_DOCUMENTS = 2
+
+# How often the examples of a task are taken, by whether labels are few. What few labels teach comes several times; of
+# the articles, which the index stage taught already, some come again.
+LABELLED_RATES = {
+    True: {
+        "query_to_docid": 4,
+        "query_answer_to_docid": 4,
+        "closed_book_answer": 4,
+        "grounded_answer": 2,
+        "document_to_query": 2,
+        "document_to_docid": 0.1,
+    },
+    False: {
+        "query_to_docid": 2,
+        "query_answer_to_docid": 2,
+        "closed_book_answer": 2,
+        "grounded_answer": 0.6,
+        "document_to_query": 0.3,
+        "document_to_docid": 0.1,
+    },
+}
+FEW_LABELS = 500
+AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0.5, "docid_to_docid_list": 0.5}
+EXCHANGE_RATES = {"grounded_answer": 0.5, "document_to_query": 0.3}
+
+
+def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
+    """So many rounds ([`CoTrainingArguments`]): in two of them an article is written about once, more or less."""
+    return CoTrainingArguments(
+        max_iterations=iterations,
+        patience=iterations,
+        documents_per_iteration=settings.num_index_documents // 2,
+        query_temperature=0.7,
+        labelled_share=0.3,
+        block_size=64,
+    )
+
+
+def adapter_config() -> LoraConfig:
+    """LoRA on all linear layers: 4.9 million weights, 9.8 MB in bfloat16."""
+    return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
+
+
+def training_arguments(learning_rate: float, seed: int) -> dict:
+    """Arguments (`dict`) of the joint-loss trainer: one pass, 16 examples a step."""
+    return {
+        "num_train_epochs": 1,
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 16,
+        "gradient_accumulation_steps": 2,
+        "gradient_checkpointing": False,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "bf16": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 10,
+        "save_steps": 50,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "seed": seed,
+    }

@@ -1,0 +1,158 @@
+"""The tables and plots of the reproduction, from all predictions that are there.
+
+python examples/reproduction/tables.py --output_dir outputs/reproduction --dev dev.jsonl --results examples/results
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from transformers import HfArgumentParser
+
+from dataset_builders.writing import write_text
+from trainers.kilt_predictions import GoldQuery, align_predictions, read_gold, read_predictions
+from trainers.score_breakdown import compare_groups, group_scores, query_groups, query_scores
+
+matplotlib.use("Agg")
+
+TITLE = ("title",)
+
+# Column of the table: the metric and the group of queries.
+COLUMNS = {
+    "R-precision": ("r_precision", "all"),
+    "title in query": ("r_precision", "title in query"),
+    "title not in query": ("r_precision", "title not in query"),
+    "article indexed": ("r_precision", "article indexed"),
+    "not indexed": ("r_precision", "article not indexed"),
+    "open_qa": ("r_precision", "task open_qa"),
+    "fact verification": ("em", "task fact_verification"),
+    "yes/no": ("em", "task boolean_qa"),
+    "open EM": ("em", "task open_qa"),
+    "open EM, answer in document": ("em", "answer in document"),
+    "KILT-EM": ("kilt_em", "all"),
+}
+
+# What is compared with what, both of the same number of labels: row and strategy.
+COMPARISONS = [
+    (("auxiliary", "rag"), ("basic", "rag")),
+    (("auxiliary", "gar"), ("basic", "gar")),
+    *[
+        ((f"co-training-{iteration}", role), (row, role))
+        for role in ("rag", "gar")
+        for iteration, rows in (
+            (1, ("auxiliary", "continued", "no-exchange", "no-filter", "no-auxiliary")),
+            (2, ("auxiliary", "continued")),
+        )
+        for row in rows
+    ],
+    *[(("co-training-2", strategy), ("co-training-2", "rag")) for strategy in ("gar", "ensemble", "cascade")],
+]
+
+
+@dataclass
+class Arguments:
+    """
+    Args:
+        output_dir (`str`): folder of the reproduction.
+        dev (`str`): KILT JSONL of the dev queries.
+        results (`str`): folder for `results.json`, `tables.md` and the plots.
+    """
+
+    output_dir: str = field(metadata={"help": "Folder of the reproduction."})
+    dev: str = field(metadata={"help": "KILT JSONL of the dev queries."})
+    results: str = field(metadata={"help": "Folder for the tables and plots."})
+
+
+System = tuple[str, str, str]
+"""Number of labels, row and strategy."""
+
+
+def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, np.ndarray]]:
+    """
+    Scores of all predictions below a folder.
+
+    Args:
+        root (`pathlib.Path`): holds `labels-<number>-seed-<seed>/predictions/<row>.<strategy>.jsonl`.
+        gold (`list[GoldQuery]`): the dev queries.
+
+    Returns:
+        `dict[System, dict[str, np.ndarray]]`: by system and metric, scores of shape `(num_seeds, num_queries)`.
+    """
+    found: dict[System, list[dict[str, np.ndarray]]] = {}
+    for path in sorted(root.glob("labels-*-seed-*/predictions/*.jsonl")):
+        labels = re.fullmatch(r"labels-(\w+)-seed-\d+", path.parent.parent.name).group(1)
+        row, strategy = path.stem.rsplit(".", 1)
+        scores = query_scores(gold, align_predictions(gold, read_predictions(path, TITLE)))
+        found.setdefault((labels, row, strategy), []).append(scores)
+    return {
+        system: {name: np.stack([one[name] for one in seeds]) for name in set.intersection(*map(set, seeds))}
+        for system, seeds in found.items()
+    }
+
+
+def markdown(results: dict) -> str:
+    """The tables in Markdown: one row a system, one a comparison; percent and points, 95 % intervals in brackets."""
+    lines = ["| labels | row | strategy | seeds | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (4 + len(COLUMNS))]
+    for system in results["systems"]:
+        cells = []
+        for metric, group in COLUMNS.values():
+            one = system["groups"][group]["scores"].get(metric)
+            cells.append("–" if one is None else f"{100 * one['mean']:.1f}")
+        head = [system["labels"], system["row"], system["strategy"], str(system["seeds"])]
+        lines.append("| " + " | ".join(head + cells) + " |")
+    lines += ["", "| labels | first | second | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (3 + len(COLUMNS))]
+    for compared in results["comparisons"]:
+        cells = []
+        for metric, group in COLUMNS.values():
+            one = compared["groups"][group]["differences"].get(metric)
+            text = one and f"{100 * one['difference']:+.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+            cells.append(text or "–")
+        head = [compared["labels"], " ".join(compared["first"]), " ".join(compared["second"])]
+        lines.append("| " + " | ".join(head + cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Writes `results.json`, `tables.md` and the plots."""
+    (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
+    root, target, gold = Path(arguments.output_dir), Path(arguments.results), read_gold(arguments.dev, TITLE)
+    groups = query_groups(gold)
+    collection_titles = json.loads((root / "index_titles.json").read_text(encoding="utf-8"))
+    indexed = np.array([not set(collection_titles).isdisjoint(query.titles) for query in gold])
+    groups |= {"article indexed": np.flatnonzero(indexed), "article not indexed": np.flatnonzero(~indexed)}
+    scores = load_scores(root, gold)
+    order = sorted(scores, key=lambda system: (not system[0].isdigit(), system[0].zfill(6), system))
+    results = {
+        "systems": [
+            {
+                "labels": labels,
+                "row": row,
+                "strategy": strategy,
+                "seeds": len(scores[labels, row, strategy]["r_precision"]),
+                "groups": group_scores(scores[labels, row, strategy], groups),
+            }
+            for labels, row, strategy in order
+        ],
+        "comparisons": [
+            {
+                "labels": labels,
+                "first": first,
+                "second": second,
+                "groups": compare_groups(scores[labels, *first], scores[labels, *second], groups),
+            }
+            for labels in dict.fromkeys(labels for labels, _, _ in order)
+            for first, second in COMPARISONS
+            if (labels, *first) in scores and (labels, *second) in scores
+        ],
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    write_text(target / "results.json", json.dumps(results, indent=1) + "\n")
+    write_text(target / "tables.md", markdown(results))
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

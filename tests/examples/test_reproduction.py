@@ -1,0 +1,88 @@
+"""The reproduction's scripts run as a user runs them, on tiny models: all rows, resumed, and their tables."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.examples.conftest import DOCUMENTS, QUESTIONS, ROOT, write_json_lines
+
+SCRIPTS = ROOT / "examples" / "reproduction"
+ROLES = ("rag", "gar")
+CONTROLS = ["continued", "no-exchange", "no-filter", "no-auxiliary"]
+ROWS = ["basic", "auxiliary", "co-training-1", *CONTROLS]
+
+
+def run(environment, script, *options):
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, options)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def tables(printed):
+    return [line for line in printed.splitlines() if line.startswith("|")]
+
+
+@pytest.fixture
+def reproduce(inputs, environment, tmp_path):
+    """Runs run.py on the first questions as labels and the others as dev queries."""
+    train = write_json_lines(tmp_path / "train.jsonl", [record | {"meta": {}} for record in QUESTIONS[:10]])
+    dev = write_json_lines(tmp_path / "dev.jsonl", [record | {"meta": {}} for record in QUESTIONS[10:]])
+    options = {
+        "collection": inputs / "documents.jsonl",
+        "train": train,
+        "dev": dev,
+        "backbone": inputs / "llama",
+        "llm": inputs / "llm",
+        "output_dir": tmp_path / "reproduction",
+        "num_labels": 10,
+        "num_index_documents": 12,
+        "iterations": 1,
+        "num_beams": 5,
+        "max_bm25_rank": 0,
+        "duplicate_similarity": 0,
+        "max_round_trip_rank": 0,
+    }
+    words = [f"--{name}={value}" for name, value in options.items()]
+    return lambda *more: run(environment, "run", *words, *more), tmp_path / "reproduction", dev
+
+
+@pytest.mark.slow
+def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, environment, tmp_path):
+    run_rows, root, dev = reproduce
+    printed = run_rows().stdout
+    folder = root / "labels-10-seed-0"
+    by_all = ("basic", "auxiliary", "co-training-1")
+    expected = [f"{row}.{strategy}" for row in by_all for strategy in ("cascade", "ensemble", "gar", "rag")]
+    expected += [f"{row}.{role}" for row in CONTROLS for role in ROLES]
+    assert sorted(path.stem for path in (folder / "predictions").iterdir()) == sorted(expected)
+    assert all(f"| {row} rag | all | {len(QUESTIONS) - 10} |" in printed for row in ROWS)
+    indexed = json.loads((root / "index_titles.json").read_text(encoding="utf-8"))
+    assert len(set(indexed)) == 12 and set(indexed) < {document["title"] for document in DOCUMENTS}
+
+    # A control trains as much as the iteration that it stands beside.
+    steps = {
+        path: len(json.loads((root / "labels-10-seed-0" / path / "training_log.json").read_text(encoding="utf-8")))
+        for path in ("co-training-after-auxiliary/iteration-1/mint-rag", "continued/mint-rag", "no-filter/mint-rag")
+    }
+    assert len(set(steps.values())) == 1
+
+    # Started again, nothing is trained again; a second seed shares what does not depend on it.
+    trained = {path: path.stat().st_mtime_ns for path in root.rglob("adapter_model.safetensors")}
+    assert tables(run_rows().stdout) == tables(printed)
+    run_rows("--seed=1", "--rows", "basic")
+    now = {path: path.stat().st_mtime_ns for path in root.rglob("adapter_model.safetensors")}
+    assert trained.items() <= now.items()
+    assert {path.parent.relative_to(root) for path in now.keys() - trained.keys()} == {
+        folder.parent.relative_to(root) / "labels-10-seed-1" / "basic" / f"mint-{role}" for role in ROLES
+    }
+
+    results = tmp_path / "results"
+    run(environment, "tables", "--output_dir", root, "--dev", dev, "--results", results)
+    report = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    seeds = {(one["row"], one["strategy"]): one["seeds"] for one in report["systems"]}
+    assert seeds[("basic", "rag")] == 2 and seeds[("co-training-1", "ensemble")] == 1
+    assert ["co-training-1", "rag"] in [one["first"] for one in report["comparisons"]]
+    assert "| 10 | co-training-1 | rag | 1 |" in (results / "tables.md").read_text(encoding="utf-8")
