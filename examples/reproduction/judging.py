@@ -12,8 +12,8 @@ from trainers.kilt_predictions import write_predictions
 from trainers.role_models import AdapterModels
 from trainers.strategy_predictions import BLOCK_SIZE, kilt_provenance, predict_strategies
 
-# Rows whose models are judged by all strategies; the others by their own ones only.
-BY_ALL_STRATEGIES = ("basic", "auxiliary", "co-training")
+# Rows whose models are judged by all strategies; "cascade", which answers once more, takes as long as the others.
+BY_ALL_STRATEGIES = "co-training"
 
 
 def judge(
@@ -32,7 +32,7 @@ def judge(
     Returns:
         `dict[str, pathlib.Path]`: the files by strategy.
     """
-    strategies = STRATEGIES if name.startswith(BY_ALL_STRATEGIES) else ("rag", "gar")
+    strategies = STRATEGIES if name.startswith(BY_ALL_STRATEGIES) else ("rag", "gar", "ensemble")
     paths = {strategy: settings.folder / "predictions" / f"{name}.{strategy}.jsonl" for strategy in strategies}
     if all(path.is_file() for path in paths.values()):
         return paths

@@ -29,6 +29,7 @@ class Settings:
         rows (`list[str]`, *optional*): rows of the table to compute, in order; all by default.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
+        documents_per_iteration (`int`, *optional*, defaults to 768): articles that each model writes for in one.
         num_beams (`int`, *optional*, defaults to 10): beams of the docid search that is judged.
     """
 
@@ -43,6 +44,7 @@ class Settings:
     rows: list[str] = field(default_factory=list, metadata={"help": "Rows of the table to compute (default: all)."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
+    documents_per_iteration: int = field(default=768, metadata={"help": "Articles that each model writes for."})
     num_beams: int = field(default=10, metadata={"help": "Beams of the docid search that is judged."})
 
     @property
@@ -85,11 +87,11 @@ EXCHANGE_RATES = {"grounded_answer": 0.5, "document_to_query": 0.3}
 
 
 def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
-    """So many rounds ([`CoTrainingArguments`]): in two of them an article is written about once, more or less."""
+    """So many rounds ([`CoTrainingArguments`])."""
     return CoTrainingArguments(
         max_iterations=iterations,
         patience=iterations,
-        documents_per_iteration=settings.num_index_documents // 2,
+        documents_per_iteration=settings.documents_per_iteration,
         query_temperature=0.7,
         labelled_share=0.3,
         block_size=64,
