@@ -8,15 +8,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from plots import plot_iterations, plot_label_efficiency
 from transformers import HfArgumentParser
 
 from dataset_builders.writing import write_text
 from trainers.kilt_predictions import GoldQuery, align_predictions, read_gold, read_predictions
 from trainers.score_breakdown import compare_groups, group_scores, query_groups, query_scores
-
-matplotlib.use("Agg")
 
 TITLE = ("title",)
 
@@ -31,7 +29,7 @@ COLUMNS = {
     "fact verification": ("em", "task fact_verification"),
     "yes/no": ("em", "task boolean_qa"),
     "open EM": ("em", "task open_qa"),
-    "open EM, answer in document": ("em", "answer in document"),
+    "open EM, answer in document": ("em", "open_qa, answer in document"),
     "KILT-EM": ("kilt_em", "all"),
 }
 
@@ -93,39 +91,41 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, np.
     }
 
 
-def markdown(results: dict) -> str:
-    """The tables in Markdown: one row a system, one a comparison; percent and points, 95 % intervals in brackets."""
-    lines = ["| labels | row | strategy | seeds | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (4 + len(COLUMNS))]
-    for system in results["systems"]:
-        cells = []
-        for metric, group in COLUMNS.values():
-            one = system["groups"][group]["scores"].get(metric)
-            cells.append("–" if one is None else f"{100 * one['mean']:.1f}")
-        head = [system["labels"], system["row"], system["strategy"], str(system["seeds"])]
-        lines.append("| " + " | ".join(head + cells) + " |")
-    lines += ["", "| labels | first | second | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (3 + len(COLUMNS))]
-    for compared in results["comparisons"]:
-        cells = []
-        for metric, group in COLUMNS.values():
-            one = compared["groups"][group]["differences"].get(metric)
-            text = one and f"{100 * one['difference']:+.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
-            cells.append(text or "–")
-        head = [compared["labels"], " ".join(compared["first"]), " ".join(compared["second"])]
-        lines.append("| " + " | ".join(head + cells) + " |")
-    return "\n".join(lines) + "\n"
+def dev_groups(gold: list[GoldQuery], indexed: list[str]) -> dict[str, np.ndarray]:
+    """
+    The groups of queries that the columns name: those of [`query_groups`], and two more.
 
+    Args:
+        gold (`list[GoldQuery]`): the dev queries.
+        indexed (`list[str]`): titles of the articles that models were trained on.
 
-def main() -> None:
-    """Writes `results.json`, `tables.md` and the plots."""
-    (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
-    root, target, gold = Path(arguments.output_dir), Path(arguments.results), read_gold(arguments.dev, TITLE)
+    Returns:
+        `dict[str, np.ndarray]`: positions of the queries by group, none of them empty.
+    """
     groups = query_groups(gold)
-    collection_titles = json.loads((root / "index_titles.json").read_text(encoding="utf-8"))
-    indexed = np.array([not set(collection_titles).isdisjoint(query.titles) for query in gold])
-    groups |= {"article indexed": np.flatnonzero(indexed), "article not indexed": np.flatnonzero(~indexed)}
-    scores = load_scores(root, gold)
-    order = sorted(scores, key=lambda system: (not system[0].isdigit(), system[0].zfill(6), system))
-    results = {
+    is_indexed = np.array([not set(indexed).isdisjoint(query.titles) for query in gold])
+    is_open = np.array([query.task == "open_qa" and bool(query.answer_in_document) for query in gold])
+    groups |= {
+        "article indexed": np.flatnonzero(is_indexed),
+        "article not indexed": np.flatnonzero(~is_indexed),
+        "open_qa, answer in document": np.flatnonzero(is_open),
+    }
+    return {name: positions for name, positions in groups.items() if len(positions)}
+
+
+def compute(scores: dict[System, dict[str, np.ndarray]], groups: dict[str, np.ndarray]) -> dict:
+    """
+    Means, intervals and paired differences.
+
+    Args:
+        scores (`dict[System, dict[str, np.ndarray]]`): what [`load_scores`] gave.
+        groups (`dict[str, np.ndarray]`): what [`dev_groups`] gave.
+
+    Returns:
+        `dict`: `systems` (see [`group_scores`]) and `comparisons` (see [`compare_groups`]), fit for JSON.
+    """
+    order = sorted(scores, key=lambda system: (system[0].zfill(6), system))  # "all" behind the numbers
+    return {
         "systems": [
             {
                 "labels": labels,
@@ -139,8 +139,8 @@ def main() -> None:
         "comparisons": [
             {
                 "labels": labels,
-                "first": first,
-                "second": second,
+                "first": list(first),
+                "second": list(second),
                 "groups": compare_groups(scores[labels, *first], scores[labels, *second], groups),
             }
             for labels in dict.fromkeys(labels for labels, _, _ in order)
@@ -148,9 +148,43 @@ def main() -> None:
             if (labels, *first) in scores and (labels, *second) in scores
         ],
     }
+
+
+def markdown(results: dict) -> str:
+    """The tables in Markdown: one row a system, one a comparison; percent and points, 95 % intervals in brackets."""
+    lines = ["| labels | row | strategy | seeds | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (4 + len(COLUMNS))]
+    for system in results["systems"]:
+        found = [_find(system["groups"], "scores", *column) for column in COLUMNS.values()]
+        cells = ["–" if one is None else f"{100 * one['mean']:.1f}" for one in found]
+        head = [system["labels"], system["row"], system["strategy"], str(system["seeds"])]
+        lines.append("| " + " | ".join(head + cells) + " |")
+    lines += ["", "| labels | first | second | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (3 + len(COLUMNS))]
+    for compared in results["comparisons"]:
+        found = [_find(compared["groups"], "differences", *column) for column in COLUMNS.values()]
+        cells = [
+            "–" if one is None else f"{100 * one['difference']:+.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+            for one in found
+        ]
+        head = [compared["labels"], " ".join(compared["first"]), " ".join(compared["second"])]
+        lines.append("| " + " | ".join(head + cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _find(groups: dict, kind: str, metric: str, group: str) -> dict | None:
+    return groups[group][kind].get(metric) if group in groups else None
+
+
+def main() -> None:
+    """Writes `results.json`, `tables.md` and the plots."""
+    (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
+    root, target, gold = Path(arguments.output_dir), Path(arguments.results), read_gold(arguments.dev, TITLE)
+    indexed = json.loads((root / "index_titles.json").read_text(encoding="utf-8"))
+    results = compute(load_scores(root, gold), dev_groups(gold, indexed))
     target.mkdir(parents=True, exist_ok=True)
     write_text(target / "results.json", json.dumps(results, indent=1) + "\n")
     write_text(target / "tables.md", markdown(results))
+    plot_label_efficiency(results, target / "label_efficiency.png")
+    plot_iterations(root, results, target / "iterations.png")
     print(markdown(results))
 
 

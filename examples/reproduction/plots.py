@@ -1,0 +1,94 @@
+"""The plots of the reproduction."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+ROLES = {"rag": "o-", "gar": "s--"}
+CURVES = {"basic": "warm-up, labels only", "auxiliary": "+ auxiliary data", "co-training-2": "+ co-training"}
+
+
+def plot_label_efficiency(results: dict, path: Path) -> None:
+    """
+    R-precision of RAG by the number of labels, with 95 % intervals.
+
+    Args:
+        results (`dict`): what `tables.compute` gave.
+        path (`pathlib.Path`): PNG to write.
+    """
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    names = list(dict.fromkeys(system["labels"] for system in results["systems"]))
+    for row, label in CURVES.items():
+        points = [
+            (names.index(system["labels"]), system["groups"]["all"]["scores"]["r_precision"])
+            for system in results["systems"]
+            if (system["row"], system["strategy"]) == (row, "rag")
+        ]
+        if points:
+            places, scores = zip(*points, strict=True)
+            means = np.array([score["mean"] for score in scores])
+            around = [means - [score["low"] for score in scores], [score["high"] for score in scores] - means]
+            axes.errorbar(places, means, around, fmt="o-", capsize=3, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlabel("labels")
+    axes.set_ylabel("R-precision (RAG)")
+    _finish(figure, axes, path)
+
+
+def plot_iterations(root: Path, results: dict, path: Path) -> None:
+    """
+    Over co-training's iterations: R-precision on the dev queries (left), and how often the first docid of a sample is
+    the article that it was written from, of all samples and of those kept (right); means over seeds at the smallest
+    number of labels.
+
+    Args:
+        root (`pathlib.Path`): folder of the reproduction.
+        results (`dict`): what `tables.compute` gave.
+        path (`pathlib.Path`): PNG to write.
+    """
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    labels = results["systems"][0]["labels"]
+    for role, style in ROLES.items():
+        points = {}
+        for system in results["systems"]:
+            if (system["labels"], system["strategy"]) == (labels, role):
+                iteration = 0 if system["row"] == "auxiliary" else _iteration(system["row"])
+                points[iteration] = system["groups"]["all"]["scores"]["r_precision"]["mean"]
+        points.pop(None, None)
+        left.plot(list(points), list(points.values()), style, label=role.upper())
+
+        precision = {"written": {}, "kept": {}}
+        for report in sorted(root.glob(f"labels-{labels}-seed-*/co-training-after-auxiliary/iteration-*/report.json")):
+            report = json.loads(report.read_text(encoding="utf-8"))
+            for which, by_iteration in precision.items():
+                by_iteration.setdefault(report["iteration"], []).append(report["precision"][role][which])
+        for which, by_iteration in precision.items():
+            means = [np.mean([value for value in values if value is not None]) for values in by_iteration.values()]
+            right.plot(
+                list(by_iteration), means, style, label=f"{role.upper()}, {which}", alpha=0.5 + (which == "kept") / 2
+            )
+    left.set_ylabel("R-precision on dev")
+    right.set_ylabel("first docid is the source")
+    for axes in (left, right):
+        axes.set_xlabel("iteration")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _iteration(row: str) -> int | None:
+    return int(row.removeprefix("co-training-")) if row.startswith("co-training-") else None
+
+
+def _finish(figure, axes, path: Path) -> None:
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
