@@ -6,6 +6,7 @@ Importing this package registers its classes with transformers' Auto classes and
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .beam_trace import BeamTrace
 from .configuration_mint import MintConfig
 from .custom_generate_mint import generate_docids
 from .docid_search import search_docids
@@ -29,6 +30,7 @@ PIPELINE_REGISTRY.register_pipeline("mint", pipeline_class=MintPipeline, pt_mode
 __all__ = [
     "STRATEGIES",
     "TASKS",
+    "BeamTrace",
     "MintConfig",
     "MintForConditionalGeneration",
     "MintPipeline",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import torch
 from transformers import PreTrainedModel
 
+from .beam_trace import BeamTrace
 from .docid_decoders import RowDecoder, TreeDecoder, takes_tree_attention
 from .docid_prefixes import ScoredPrefixes, check_prompts
 from .title_trie import TitleTrie
@@ -42,7 +43,7 @@ class DocidBeamSearch:
     Beam search over the trie by the rules of `generate` with `early_stopping="never"` (MINT, SIGIR 2025: docids are
     generated): of all continuations of a query's beams, finished ones among the best `num_beams` are kept, and the
     best `num_beams` that are not finished go on. A beam that can no longer enter the wanted docids is dropped; nothing
-    that could enter them ranks behind it, so this changes no result.
+    that could enter them ranks behind it, so this changes no result. A [`BeamTrace`] around it records the steps.
 
     Args:
         prefixes ([`ScoredPrefixes`]):
@@ -66,6 +67,8 @@ class DocidBeamSearch:
         self.tokens = torch.zeros(*shape, self.trie.max_depth, dtype=torch.long, device=roots.device)
         # Tokens that the beams of each query have: queries go on at their own pace.
         self.length = torch.zeros_like(roots)
+        self.trace = BeamTrace.of(prefixes.decoder.model)
+        self.traced = self.trace and self.trace.begin(self.trie, len(roots))
 
         ready = _Beams(
             query=roots,
@@ -122,6 +125,10 @@ class DocidBeamSearch:
         kindest = self.trie.max_depth if self.length_penalty > 0 else length + 1
         open_ = real & ~finished & (score / kindest**self.length_penalty > self.score[queries, -1:])
         open_ &= (real & ~finished).cumsum(1) <= self.num_beams
+        if self.trace is not None:
+            kept = finished & (torch.arange(finished.shape[1], device=finished.device) < self.num_beams)
+            walked = (node[child], beams.node[index[child]], token[child])
+            self.trace.record(self.traced, queries, length[:, 0], *walked, score, open_, kept)
         row, column = open_.nonzero(as_tuple=True)
         child = child[row, column]
         return _Beams(

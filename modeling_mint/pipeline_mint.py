@@ -6,7 +6,7 @@ from transformers import Pipeline
 
 from .modeling_mint import MintForConditionalGeneration
 from .processing_mint import MintProcessor
-from .strategies_mint import StrategyInference
+from .strategies_mint import StrategyInference, fuse
 
 _CALL_PARAMETERS = (
     "strategy",
@@ -15,6 +15,10 @@ _CALL_PARAMETERS = (
     "num_documents",
     "fusion",
     "threshold",
+    "trie",
+    "details",
+    "streamers",
+    "on_step",
     "max_new_tokens",
     "batch_size",
     "show_progress",
@@ -47,10 +51,18 @@ class MintPipeline(Pipeline):
             How `"ensemble"` merges rankings.
         threshold (`float`, *optional*, defaults to 0.0):
             An answer with a lower score is an abstention: `answer` is the empty string, `abstained` is true.
+        trie ([`TitleTrie`], *optional*):
+            Part of the collection to retrieve from: `ask.processor.trie.subset(rows)`.
+        details (`bool`, *optional*, defaults to `False`):
+            Tell how the answer came about. Questions are then taken one by one.
+        streamers, on_step:
+            To follow the models while they work, see [`StrategyInference`].
 
     Returns (on call):
         `dict` per question: `answer` (`str`), `score` (`float` in [0, 1]), `abstained` (`bool`), `documents`
-        (list of `title`, `score` (probability among those returned), `text`, `row`), `strategy` (`str`).
+        (list of `title`, `score` (probability among those returned), `text`, `row`), `strategy` (`str`). With
+        `details` also `details`: `seconds` (wall time of `retrieval` and `answer`), and by the role of each model that
+        took part `answers` (`answer`, `score`), `documents` (as above) and `trees` ([`BeamTrace.tree`]).
 
     Example:
 
@@ -114,31 +126,44 @@ class MintPipeline(Pipeline):
                 raise ValueError(f"A question must be a string that is not empty, got {question!r}.")
         return {"queries": questions}
 
-    def _forward(self, model_inputs, strategy=None, top_k=5, threshold=0.0, **options):
-        strategy = strategy or self.role
-        inference = StrategyInference(model_inputs["queries"], self.processor, k=top_k, **self.models, **options)
-        return {"output": inference.run(strategy), "strategy": strategy, "threshold": threshold}
+    def _forward(self, model_inputs, strategy=None, top_k=5, threshold=0.0, details=False, **options):
+        strategy, queries = strategy or self.role, model_inputs["queries"]
+        runs = []
+        for some in [[query] for query in queries] if details else [queries]:
+            inference = StrategyInference(some, self.processor, k=top_k, trace=details, **self.models, **options)
+            runs.append((inference, inference.run(strategy)))
+        return {"runs": runs, "strategy": strategy, "threshold": threshold, "details": details}
 
     def postprocess(self, model_outputs):
-        output, results = model_outputs["output"], []
-        for answer, score, rows, shares in zip(
-            output.answers, output.scores, output.rows, output.document_scores, strict=True
-        ):
-            documents = []
-            for row, share in zip(rows, shares, strict=True):
-                title, text = self.processor.document(row)
-                documents.append({"title": title, "score": share, "text": text, "row": row})
-            abstained = score < model_outputs["threshold"]
-            results.append(
-                {
+        results = []
+        for inference, output in model_outputs["runs"]:
+            for answer, score, rows, shares in zip(
+                output.answers, output.scores, output.rows, output.document_scores, strict=True
+            ):
+                abstained = score < model_outputs["threshold"]
+                result = {
                     "answer": "" if abstained else answer,
                     "score": score,
                     "abstained": abstained,
-                    "documents": documents,
+                    "documents": self._documents(rows, shares),
                     "strategy": model_outputs["strategy"],
                 }
-            )
+                results.append(result | ({"details": self._details(inference)} if model_outputs["details"] else {}))
         return results
+
+    def _documents(self, rows: list[int], shares: list[float]) -> list[dict]:
+        found = [(*self.processor.document(row), share, row) for row, share in zip(rows, shares, strict=True)]
+        return [{"title": title, "score": share, "text": text, "row": row} for title, text, share, row in found]
+
+    def _details(self, inference: StrategyInference) -> dict:
+        """How the answer to the one query of an inference came about."""
+        answers, documents, trees = {}, {}, {}
+        for role, written in inference.answers.items():
+            answers[role] = {"answer": written.texts[0], "score": inference.confidences(role, written)[0]}
+        for role, found in inference.documents.items():
+            documents[role] = self._documents(*fuse([(found.rows[0], found.scores[0])], len(found.rows[0])))
+            trees[role] = inference.traces[role].tree(0, self.processor, found.rows[0])
+        return {"seconds": inference.seconds, "answers": answers, "documents": documents, "trees": trees}
 
     def __call__(self, inputs: str | list[str], **kwargs) -> dict | list[dict]:
         """Answers one question (a `dict`) or several, batched (a `list[dict]`)."""

@@ -1,12 +1,19 @@
 """MINT's inference strategies: how RAG and GAR together answer a question (`mint.md`, Inference)."""
 
 import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from transformers.generation.streamers import BaseStreamer
 
+from .beam_trace import BeamTrace
 from .generation_mint import RetrievalOutput, TextOutput
+from .step_watch import watch_steps
+from .title_trie import TitleTrie
 
 STRATEGIES = ("rag", "gar", "ensemble", "cascade")
 FUSIONS = ("softmax", "reciprocal_rank")
@@ -108,8 +115,26 @@ class StrategyInference:
             Documents that RAG's generator reads.
         fusion (`str`, *optional*, defaults to `"softmax"`):
             How `"ensemble"` merges rankings, see [`fuse`].
+        trie ([`TitleTrie`], *optional*):
+            Part of the processor's trie to retrieve from, such as the documents of a topic
+            (`processor.trie.subset(rows)`).
+        trace (`bool`, *optional*, defaults to `False`):
+            Record how the beams of each retrieval walked the trie.
+        streamers (`Mapping[str, BaseStreamer]`, *optional*):
+            By role, a streamer of transformers that is given the tokens of that model's answer as they come. For one
+            query at a time.
+        on_step (`Callable[[], None]`, *optional*):
+            Called before every forward pass of a model; what it raises (such as `TimeoutError`) ends the work.
         max_new_tokens, batch_size, show_progress:
             As for `MintForConditionalGeneration.answer`.
+
+    Attributes:
+        answers, documents (`dict[str, TextOutput]`, `dict[str, RetrievalOutput]`):
+            What each role's model has made so far.
+        traces (`dict[str, BeamTrace]`):
+            With `trace`, the retrieval of each role.
+        seconds (`dict[str, float]`):
+            Wall time spent on `"retrieval"` and on `"answer"` so far.
 
     Raises:
         ValueError: if a model writes docids of another granularity than the collection's.
@@ -126,6 +151,10 @@ class StrategyInference:
         num_beams: int | None = None,
         num_documents: int = 2,
         fusion: str = "softmax",
+        trie: TitleTrie | None = None,
+        trace: bool = False,
+        streamers: Mapping[str, BaseStreamer] | None = None,
+        on_step: Callable[[], None] | None = None,
         max_new_tokens: int = 24,
         batch_size: int = 16,
         show_progress: bool = False,
@@ -137,12 +166,16 @@ class StrategyInference:
             processor.check_granularity(model.config)
         self.num_documents = num_documents
         self.fusion = fusion
-        self.search = {"k": k, "num_beams": num_beams, "batch_size": batch_size, "show_progress": show_progress}
-        self.writing = {
-            "max_new_tokens": max_new_tokens,
-            "batch_size": batch_size,
-            "show_progress": show_progress,
-        }
+        self.trace = trace
+        self.streamers = streamers or {}
+        self.on_step = on_step
+        in_batches = {"batch_size": batch_size, "show_progress": show_progress}
+        self.search = {"k": k, "num_beams": num_beams, "trie": trie} | in_batches
+        self.writing = {"max_new_tokens": max_new_tokens} | in_batches
+        self.answers: dict[str, TextOutput] = {}
+        self.documents: dict[str, RetrievalOutput] = {}
+        self.traces: dict[str, BeamTrace] = {}
+        self.seconds = {"retrieval": 0.0, "answer": 0.0}
 
     def _model(self, role: str):
         if self.models[role] is None:
@@ -153,34 +186,69 @@ class StrategyInference:
     @cached_property
     def rag_documents(self) -> RetrievalOutput:
         """`R(q)` by RAG."""
-        return self._model("rag").retrieve(self.queries, self.processor, **self.search)
+        return self._retrieve("rag")
 
     @cached_property
     def gar_answers(self) -> TextOutput:
         """GAR's closed-book answers."""
-        return self._model("gar").answer(self.queries, self.processor, **self.writing)
+        return self._answer("gar")
 
     @cached_property
     def gar_documents(self) -> RetrievalOutput:
         """Documents that GAR retrieves with its own answers."""
-        answers = self.gar_answers.texts
-        return self._model("gar").retrieve(self.queries, self.processor, answers=answers, **self.search)
+        return self._retrieve("gar", self.gar_answers.texts)
 
     @cached_property
     def rag_answers(self) -> TextOutput:
         """RAG's answers from RAG's documents."""
-        return self._read(self.rag_documents)
+        return self._answer("rag", self.rag_documents)
 
     @cached_property
     def cascade_answers(self) -> TextOutput:
         """RAG's answers from GAR's documents."""
-        return self._read(self.gar_documents)
+        return self._answer("rag", self.gar_documents)
 
-    def _read(self, found: RetrievalOutput) -> TextOutput:
-        context = [rows[: self.num_documents] for rows in found.rows]
-        return self._model("rag").answer(self.queries, self.processor, context, **self.writing)
+    def _retrieve(self, role: str, answers: list[str] | None = None) -> RetrievalOutput:
+        model = self._model(role)
+        with self._at_work("retrieval", model):
+            if not self.trace:
+                found = model.retrieve(self.queries, self.processor, answers=answers, **self.search)
+            else:
+                with BeamTrace(model) as self.traces[role]:
+                    found = model.retrieve(self.queries, self.processor, answers=answers, **self.search)
+        self.documents[role] = found
+        return found
 
-    def _confidences(self, role: str, answers: TextOutput) -> list[float]:
+    def _answer(self, role: str, found: RetrievalOutput | None = None) -> TextOutput:
+        model, streamer = self._model(role), self.streamers.get(role)
+        context = None if found is None else [rows[: self.num_documents] for rows in found.rows]
+        with self._at_work("answer", model, streamer):
+            answers = model.answer(self.queries, self.processor, context, **self.writing)
+        if streamer is not None:
+            streamer.end()
+        self.answers[role] = answers
+        return answers
+
+    @contextmanager
+    def _at_work(self, what: str, model, streamer: BaseStreamer | None = None) -> Iterator[None]:
+        """Takes the time, and lets `on_step` and the streamer follow."""
+
+        def step(tokens: torch.LongTensor) -> None:
+            if self.on_step is not None:
+                self.on_step()
+            if streamer is not None:
+                streamer.put(tokens)
+
+        start = time.perf_counter()
+        if self.on_step is None and streamer is None:
+            yield
+        else:
+            with watch_steps(model, step):
+                yield
+        self.seconds[what] += time.perf_counter() - start
+
+    def confidences(self, role: str, answers: TextOutput) -> list[float]:
+        """Confidences in [0, 1] of the answers that the model of a role wrote."""
         return answer_confidence(answers.log_probs, self._model(role).config.answer_temperature)
 
     def run(self, strategy: str) -> StrategyOutput:
@@ -195,17 +263,17 @@ class StrategyInference:
             ValueError: if the strategy is unknown or lacks a model that it needs.
         """
         if strategy == "rag":
-            answers, scores = self.rag_answers.texts, self._confidences("rag", self.rag_answers)
+            answers, scores = self.rag_answers.texts, self.confidences("rag", self.rag_answers)
             found = [self.rag_documents]
         elif strategy == "gar":
-            answers, scores = self.gar_answers.texts, self._confidences("gar", self.gar_answers)
+            answers, scores = self.gar_answers.texts, self.confidences("gar", self.gar_answers)
             found = [self.gar_documents]
         elif strategy == "cascade":
-            answers, scores = self.cascade_answers.texts, self._confidences("rag", self.cascade_answers)
+            answers, scores = self.cascade_answers.texts, self.confidences("rag", self.cascade_answers)
             found = [self.gar_documents]
         elif strategy == "ensemble":
-            rag_scores = self._confidences("rag", self.rag_answers)
-            gar_scores = self._confidences("gar", self.gar_answers)
+            rag_scores = self.confidences("rag", self.rag_answers)
+            gar_scores = self.confidences("gar", self.gar_answers)
             rag_wins = [rag >= gar for rag, gar in zip(rag_scores, gar_scores, strict=True)]
             pairs = zip(self.rag_answers.texts, self.gar_answers.texts, rag_wins, strict=True)
             answers = [rag if wins else gar for rag, gar, wins in pairs]

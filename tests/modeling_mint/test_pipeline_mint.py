@@ -1,3 +1,4 @@
+import json
 import math
 import sys
 
@@ -134,3 +135,27 @@ def test_partner_of_the_wrong_role_is_refused(models, processors, run_folders):
         MintPipeline(rag, processor=processor, gar_model=run_folders["llama"] / "mint-rag")
     with pytest.raises(ValueError, match="`model` is itself the RAG model; give its partner, not `rag_model`"):
         MintPipeline(rag, processor=processor, rag_model=gar)
+
+
+@pytest.mark.parametrize("strategy", modeling_mint.STRATEGIES)
+def test_details_tell_what_each_model_did_and_change_nothing(strategy, ask):
+    plain, detailed = ask(QUESTIONS, strategy=strategy), ask(QUESTIONS, strategy=strategy, details=True)
+    for one, other in zip(plain, detailed, strict=True):
+        details = other.pop("details")
+        assert other["answer"] == one["answer"] and other["score"] == pytest.approx(one["score"])
+        assert [document["row"] for document in other["documents"]] == [
+            document["row"] for document in one["documents"]
+        ]
+        roles = {"rag": {"rag"}, "gar": {"gar"}}.get(strategy, {"rag", "gar"})
+        assert set(details["answers"]) == roles
+        assert set(details["documents"]) == set(details["trees"]) == ({"gar"} if strategy == "cascade" else roles)
+        assert one["answer"] in [answer["answer"] for answer in details["answers"].values()]
+        assert set(details["seconds"]) == {"retrieval", "answer"}
+        assert json.loads(json.dumps(details)) == details
+
+
+def test_documents_come_from_the_trie_that_is_given(ask):
+    rows = [4, 7, 11]
+    reply = ask(QUESTION, strategy="ensemble", trie=ask.processor.trie.subset(rows), details=True)
+    assert {document["row"] for document in reply["documents"]} == set(rows)
+    assert all({one["row"] for one in found} == set(rows) for found in reply["details"]["documents"].values())

@@ -2,6 +2,7 @@ import copy
 import math
 
 import pytest
+from transformers import TextStreamer
 
 from modeling_mint import STRATEGIES, MintProcessor, StrategyInference
 from modeling_mint.strategies_mint import answer_confidence, fuse
@@ -178,3 +179,70 @@ def test_unknown_fusion_is_refused():
 def test_answer_confidence_is_the_tempered_probability():
     assert answer_confidence([-1.0, 0.0], 2.0) == pytest.approx([math.exp(-0.5), 1.0])
     assert answer_confidence([-2.0], 1.0)[0] < answer_confidence([-2.0], 3.0)[0]
+
+
+class Typing(TextStreamer):
+    """Keeps the pieces of text that it is given."""
+
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.pieces, self.ended = [], 0
+
+    def on_finalized_text(self, text, stream_end=False):
+        self.pieces.append(text)
+        self.ended += stream_end
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_streamed_answer_is_the_answer(strategy, pair, kind, processors):
+    plain = StrategyInference(QUESTIONS[:1], processors[kind], **pair)
+    streamers = {role: Typing(processors[kind].tokenizer) for role in pair}
+    inference = StrategyInference(QUESTIONS[:1], processors[kind], **pair, streamers=streamers)
+    assert inference.run(strategy) == plain.run(strategy)
+    for role, answers in inference.answers.items():
+        assert streamers[role].ended == 1 and len(streamers[role].pieces) > 1
+        # The last token, usually the end, is in the answer only.
+        written = "".join(streamers[role].pieces).strip().split("\n")[0].strip()
+        assert answers.texts[0].startswith(written)
+        assert bool(written) == bool(answers.texts[0])
+    assert {role for role, streamer in streamers.items() if streamer.ended} == set(inference.answers)
+
+
+def test_what_on_step_raises_stops_the_models_at_once(pair, kind, processors):
+    steps = dict.fromkeys(pair, 0)
+    for role, model in pair.items():
+        model.register_forward_pre_hook(lambda *_, role=role: steps.update({role: steps[role] + 1}))
+    left = 5
+
+    def check():
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TimeoutError("too long")
+
+    inference = StrategyInference(QUESTIONS[:1], processors[kind], **pair, on_step=check)
+    with pytest.raises(TimeoutError, match="too long"):
+        inference.run("ensemble")
+    assert sum(steps.values()) <= 6
+    # Nothing stays behind on the models.
+    assert StrategyInference(QUESTIONS[:1], processors[kind], **pair).run("ensemble").answers
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_stays_within_the_trie_it_is_given(strategy, pair, kind, processors):
+    rows = [1, 2, 3, 5, 8, 13]
+    inference = StrategyInference(QUESTIONS, processors[kind], **pair, trie=processors[kind].trie.subset(rows))
+    output = inference.run(strategy)
+    assert all(set(found) <= set(rows) and len(found) == 5 for found in output.rows)
+
+
+def test_parts_traces_and_times_are_kept_by_role(pair, kind, processors):
+    inference = StrategyInference(QUESTIONS[:1], processors[kind], **pair, trace=True)
+    output = inference.run("cascade")
+    assert inference.answers["rag"].texts == output.answers
+    assert list(inference.documents) == list(inference.traces) == ["gar"]
+    assert inference.documents["gar"].rows == output.rows
+    assert len(inference.traces["gar"].beams) == 1
+    assert all(seconds > 0 for seconds in inference.seconds.values())
+    untraced = StrategyInference(QUESTIONS[:1], processors[kind], **pair)
+    assert untraced.run("cascade") == output and untraced.traces == {}
