@@ -32,8 +32,8 @@ style: $(INSTALLED)  ## format and check the code
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-# beam_misses.py takes the demo's model, auxiliary_quality.py replies of an LLM and labelled questions.
-NO_BENCHMARK := measuring.py mixed_examples.py peers.py auxiliary_quality.py $(if $(wildcard outputs/demo/mint-rag),,beam_misses.py)
+# beam_misses.py and demo_load.py take the demo's models, auxiliary_quality.py replies of an LLM and labelled questions.
+NO_BENCHMARK := measuring.py mixed_examples.py peers.py auxiliary_quality.py $(if $(wildcard outputs/demo/mint-rag),,beam_misses.py demo_load.py)
 
 benchmark: assets  ## every script of examples/benchmarks
 	@set -e; for script in $(filter-out $(NO_BENCHMARK:%=examples/benchmarks/%),$(wildcard examples/benchmarks/*.py)); do \

@@ -55,6 +55,9 @@ KNOWN_SOURCES = {
         "license": "cc-by-sa-4.0",
         "attribution": f"Text by Wikipedia's authors, as packed in {VITAL_ARTICLES.name} {VITAL_ARTICLES.version}.",
         "chain": f"Wikipedia text: CC BY-SA; packed by {VITAL_ARTICLES.name} (GPL-3.0-or-later code, not used)",
+        # For the demo page.
+        "language": "en",
+        "article_url": "https://en.wikipedia.org/wiki/{title}",
     },
 }
 

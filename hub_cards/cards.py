@@ -6,32 +6,14 @@ A card states nothing that the run did not report: a fact that a template asks f
 import json
 import logging
 import os
-import traceback
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from huggingface_hub import DatasetCard, EvalResult, ModelCard, RepoCard
 
-logger = logging.getLogger(__name__)
+from .rendering import METRICS, render
 
-TEMPLATES = Path(__file__).parent / "templates"
-METRICS = {  # key in an evaluation row -> (task type, column heading)
-    "r_precision": ("text-retrieval", "R-precision"),
-    "recall@5": ("text-retrieval", "Recall@5"),
-    "em": ("question-answering", "EM"),
-    "f1": ("question-answering", "F1"),
-    "kilt_em": ("question-answering", "KILT-EM"),
-    "kilt_f1": ("question-answering", "KILT-F1"),
-}
-SIZE_CATEGORIES = {  # the Hub's name for a number of rows below the key
-    10**3: "n<1K",
-    10**4: "1K<n<10K",
-    10**5: "10K<n<100K",
-    10**6: "100K<n<1M",
-    10**7: "1M<n<10M",
-    10**8: "10M<n<100M",
-}
+logger = logging.getLogger(__name__)
 
 
 def read_run(output_dir: str | os.PathLike) -> dict[str, Any]:
@@ -90,7 +72,7 @@ def model_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelC
     """
     if role not in ("rag", "gar"):
         raise ValueError(f"role must be 'rag' or 'gar', not {role!r}.")
-    card = ModelCard(_render("model_card.md", run, org, role=role))
+    card = ModelCard(render("model_card.md", run, org, role=role))
     card.data.model_name = f"mint-{role}"
     card.data.eval_results = _eval_results(run, role, org)
     return card
@@ -102,7 +84,7 @@ def base_card(run: dict[str, Any], org: str | None = None) -> ModelCard:
 
     Arguments, result and errors are those of [`model_card`], without the role.
     """
-    return ModelCard(_render("base_card.md", run, org))
+    return ModelCard(render("base_card.md", run, org))
 
 
 def adapter_card(run: dict[str, Any], role: str, org: str | None = None) -> ModelCard:
@@ -113,7 +95,7 @@ def adapter_card(run: dict[str, Any], role: str, org: str | None = None) -> Mode
     """
     if role not in ("rag", "gar"):
         raise ValueError(f"role must be 'rag' or 'gar', not {role!r}.")
-    card = ModelCard(_render("adapter_card.md", run, org, role=role))
+    card = ModelCard(render("adapter_card.md", run, org, role=role))
     card.data.model_name = f"mint-{role}-adapter"
     card.data.eval_results = _eval_results(run, role, org)
     return card
@@ -135,7 +117,7 @@ def collection_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
     Raises:
         ValueError: the report lacks a fact that the card states.
     """
-    return DatasetCard(_render("collection_card.md", run, org))
+    return DatasetCard(render("collection_card.md", run, org))
 
 
 def pseudo_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
@@ -155,7 +137,23 @@ def pseudo_card(run: dict[str, Any], org: str | None = None) -> DatasetCard:
     Raises:
         ValueError: the report lacks a fact that the card states.
     """
-    return DatasetCard(_render("pseudo_card.md", run, org))
+    return DatasetCard(render("pseudo_card.md", run, org))
+
+
+def docid_search_card(model: str, org: str) -> ModelCard:
+    """
+    Card of the docid search as a `custom_generate` repository, which belongs to no run.
+
+    Args:
+        model (`str`):
+            Name of a model of the account whose title trie the example takes.
+        org (`str`):
+            Account that the artefacts are pushed to.
+
+    Returns:
+        [`~huggingface_hub.ModelCard`]: the card.
+    """
+    return ModelCard(render("docid_search_card.md", {}, org, model=model))
 
 
 def render_cards(output_dir: str | os.PathLike, org: str | None = None) -> dict[str, RepoCard]:
@@ -215,58 +213,6 @@ def write_cards(output_dir: str | os.PathLike) -> None:
         card.save(temporary)
         os.replace(temporary, path)
         logger.info("Wrote %s", path)
-
-
-def _render(template: str, run: dict[str, Any], org: str | None, **facts: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        finalize=_stated,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"yaml": _yaml, "fact": _fact, "metric": _metric, "size_category": _size_category}
-    prefix = "" if org is None else f"{org}/"
-    try:
-        return environment.get_template(template).render(run=run, prefix=prefix, metrics=METRICS, **facts)
-    except jinja2.UndefinedError as error:
-        place = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(".md")][-1]
-        raise ValueError(
-            f"{place.filename}, line {place.lineno} (`{place.line}`) states a fact that run.json does not hold: "
-            f"{error.message}. Add it to run.json, or run the stage that reports it again."
-        ) from error
-
-
-def _stated(value: Any) -> Any:
-    """A null is no fact: without this, a card would say "None"."""
-    if value is None:
-        raise jinja2.UndefinedError("it is null there")
-    return value
-
-
-def _yaml(value: str) -> str:
-    """A string of the metadata block, quoted (a JSON string is a YAML string)."""
-    return json.dumps(str(_stated(value)), ensure_ascii=False)
-
-
-def _fact(value: Any) -> str:
-    """One cell of a table: floats to four digits, nested facts on one line."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_fact(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
-        return ", ".join(_fact(inner) for inner in value)
-    return str(_stated(value)).replace("|", r"\|")
-
-
-def _metric(value: float | None) -> str:
-    """A score; a dash where the system has none (BM25 writes no answers)."""
-    return "–" if value is None else f"{float(value):.3f}"
-
-
-def _size_category(num_rows: int) -> str:
-    return next((name for limit, name in SIZE_CATEGORIES.items() if num_rows < limit), "100M<n<1B")
 
 
 def _eval_results(run: dict[str, Any], role: str, org: str | None) -> list[EvalResult]:

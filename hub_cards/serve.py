@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
-from .push import space_config
+from modeling_mint import MintPipeline
+
+from .demo_space import space_config
 from .space.app import load_app, serve
 
 
 def launch_app(output_dir: str | os.PathLike, server_name: str = "127.0.0.1", server_port: int = 7860) -> None:
     """
-    Serves the demo page until it is interrupted.
+    Serves the demo page until it is interrupted. The models' code is this project's, not the copy in their folders.
 
     Args:
         output_dir (`str` or `os.PathLike`):
@@ -24,4 +26,5 @@ def launch_app(output_dir: str | os.PathLike, server_name: str = "127.0.0.1", se
         OSError: the port is taken, or a model cannot be loaded.
     """
     config = space_config(output_dir, f"{Path(output_dir).resolve()}/")
+    config["models"]["pipeline_class"] = MintPipeline
     serve(load_app(config), server_name=server_name, server_port=server_port)

@@ -44,6 +44,9 @@ class MintAdapterMixin:
         """
         As `PreTrainedModel.from_pretrained`. The folder or Hub id of an adapter gives its base with the adapter on it,
         in the adapter's role.
+
+        Raises:
+            ValueError: if the weights are not those of the configuration, which transformers would only warn of.
         """
         # `AutoModel` has found the adapter already, and for one on the Hub its base too.
         found = (kwargs.pop("adapter_kwargs", None) or {}).get("_adapter_model_path")
@@ -52,16 +55,29 @@ class MintAdapterMixin:
         if found is None:
             config_file = find_adapter_config_file(base, revision=kwargs.get("revision"), **download)
             if config_file is None:
-                return super().from_pretrained(base, *model_args, **kwargs)
+                return cls._whole(super().from_pretrained, base, *model_args, **kwargs)
         adapter = base if found is None else found
         if os.fspath(adapter) == os.fspath(base):
             download["revision"] = kwargs.pop("revision", None)
             base = adapter_base(adapter, **download)
         # The configuration in hand may be the adapter's; what is loaded now is the base.
         kwargs.pop("config", None)
-        model = super().from_pretrained(base, *model_args, **kwargs)
+        model = cls._whole(super().from_pretrained, base, *model_args, **kwargs)
         model.load_roles({MintConfig.from_pretrained(adapter, **download).role: adapter}, **download)
         return model
+
+    @staticmethod
+    def _whole(load, base, *model_args, output_loading_info=False, **kwargs):
+        """Loads a model and refuses one whose configuration asks for other weights than there are."""
+        model, info = load(base, *model_args, output_loading_info=True, **kwargs)
+        for fault in ("missing_keys", "unexpected_keys"):
+            if info[fault]:
+                raise ValueError(
+                    f"{base}: config.json and the weights do not belong together: {len(info[fault])} "
+                    f"{fault.split('_')[0]} weights, such as {min(info[fault])}. Download both again, or save the "
+                    "model again by `save_pretrained`."
+                )
+        return (model, info) if output_loading_info else model
 
     def load_roles(self, adapters: Mapping[str, str | os.PathLike], **kwargs) -> None:
         """

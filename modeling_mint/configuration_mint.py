@@ -57,7 +57,7 @@ class MintConfig(PreTrainedConfig):
             the answers of two models can compete (`mint.md`, Inference).
 
     Raises:
-        ValueError: if `role` or `docid_granularity` is none of the above.
+        ValueError: if `role` or `docid_granularity` is none of the above, or `answer_temperature` is not above 0.
 
     Example:
 
@@ -85,6 +85,8 @@ class MintConfig(PreTrainedConfig):
             raise ValueError(
                 f"`docid_granularity` is {self.docid_granularity!r}; it must be one of {DOCID_GRANULARITIES}."
             )
+        if not isinstance(self.answer_temperature, int | float) or self.answer_temperature <= 0:
+            raise ValueError(f"`answer_temperature` is {self.answer_temperature!r}; it must be a number above 0.")
         # Resolved here: transformers reads a dict under the name `backbone_config` as a vision backbone.
         if not isinstance(self.backbone_config, PreTrainedConfig):
             self.backbone_config = AutoConfig.for_model(**{"model_type": "t5", **(self.backbone_config or {})})

@@ -1,7 +1,13 @@
-"""Docid search behind `generate`: `model.generate(**inputs, custom_generate=generate_docids, trie=trie, ...)`."""
+"""Docid search behind `generate`: `model.generate(**inputs, custom_generate=generate_docids, trie=trie, ...)`.
+
+Pushed as `custom_generate/generate.py`, this file gives the same by a repository's name.
+"""
+
+import os
+from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import GenerateBeamDecoderOnlyOutput, GenerateBeamEncoderDecoderOutput
 
 from .docid_decoders import RowDecoder, TreeDecoder, takes_tree_attention
@@ -111,4 +117,52 @@ def generate_docids(
     return output_class(sequences=sequences, sequences_scores=scores)
 
 
-__all__ = ["generate_docids"]
+def generate(
+    model: PreTrainedModel,
+    trie: TitleTrie | str | os.PathLike | list[str] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    scoring: str = "vocabulary",
+    generation_config: GenerationConfig | None = None,
+    **arguments: Any,
+) -> GenerateBeamDecoderOnlyOutput | GenerateBeamEncoderDecoderOutput | torch.LongTensor:
+    """
+    What `model.generate(..., custom_generate="org/mint-docid-search", trust_remote_code=True)` runs: it makes the
+    trie, and gives all else to `generate` as it came.
+
+    Args:
+        model (`PreTrainedModel`):
+            Any model of transformers that generates.
+        trie ([`TitleTrie`], `str`, `os.PathLike` or `list[str]`):
+            Titles that may come out: a trie, the folder or Hub id that holds one, or the titles themselves.
+        tokenizer (`PreTrainedTokenizerBase`, *optional*):
+            The model's. Titles are tokenized with it, and a trie that is loaded must have been built with it.
+        scoring (`str`, *optional*, defaults to `"vocabulary"`):
+            See [`search_docids`].
+        generation_config (`GenerationConfig`, *optional*):
+            Without one, `max_new_tokens` is the length of the longest title and `length_penalty` is 0 where
+            `arguments` do not give them.
+        **arguments:
+            The other arguments of `generate`.
+
+    Returns:
+        As [`generate_docids`].
+
+    Raises:
+        ValueError: if there is no trie, if titles come without a tokenizer, or as [`generate_docids`].
+    """
+    if isinstance(trie, list):
+        if tokenizer is None:
+            raise ValueError("A list of titles needs `tokenizer=`, the model's, to become a trie.")
+        trie = TitleTrie.from_titles(trie, tokenizer)
+    elif isinstance(trie, str | os.PathLike):
+        trie = TitleTrie.from_pretrained(trie, tokenizer=tokenizer)
+    elif trie is None:
+        raise ValueError("Give the titles that may come out as `trie=`: a MINT repository, a folder, or a list.")
+    if generation_config is None:
+        arguments = {"max_new_tokens": trie.max_depth, "length_penalty": 0.0} | arguments
+    return model.generate(
+        custom_generate=generate_docids, trie=trie, scoring=scoring, generation_config=generation_config, **arguments
+    )
+
+
+__all__ = ["generate", "generate_docids"]

@@ -1,7 +1,9 @@
 """MINT's processor: tokenizer, prompts, title trie and collection in one. Text in, tensors out, and back."""
 
+import hashlib
 import json
 import os
+import posixpath
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ from transformers.utils import PROCESSOR_NAME, cached_file
 
 from .configuration_mint import AUTO_MAP, MintConfig, save_code
 from .tasks_mint import DOCID_SEPARATOR, shorten
-from .title_trie import TitleTrie
+from .title_trie import TITLE_TRIE_NAME, TitleTrie
 from .tokenization_mint import encode_prompts, encode_targets
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision")
@@ -28,6 +30,11 @@ def page_titles(collection: Dataset) -> Column:
     return collection["page" if collection_granularity(collection) == "section" else "title"]
 
 
+def _sha256(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class MintProcessor(ProcessorMixin):
     """
     Turns MINT's tasks into tensors for either kind of backbone, and generated ids back into docids and answers.
@@ -42,8 +49,8 @@ class MintProcessor(ProcessorMixin):
             Trie over the collection's titles, built with the same tokenizer.
         collection (`datasets.Dataset` or `str`, *optional*):
             The documents (columns `title`, `text`, and `page` where they are sections), or the folder or Hub id to
-            load them from when first needed. A relative folder starts at the folder that the processor was loaded
-            from.
+            load them from when first needed. A relative one starts at the folder or Hub id that the processor was
+            loaded from: `"../mint-collection"` of `"org/mint-rag"` is `"org/mint-collection"`.
         max_document_chars (`int`, *optional*, defaults to 320):
             Characters of a document's text that a prompt holds.
         max_prompt_length (`int`, *optional*, defaults to 512):
@@ -82,7 +89,7 @@ class MintProcessor(ProcessorMixin):
             self.collection_name_or_path = os.fspath(collection)
         elif collection is not None:
             self.collection = collection
-        self._loaded_from = Path()
+        self._loaded_from = ""
         self.max_document_chars = max_document_chars
         self.max_prompt_length = max_prompt_length
         self.padding_side = padding_side
@@ -122,8 +129,11 @@ class MintProcessor(ProcessorMixin):
                     "This processor has no collection: set `processor.collection` to the Dataset whose titles the "
                     "trie holds, or give its folder or Hub id as `collection=` to from_pretrained."
                 )
-            folder = self._loaded_from / self.collection_name_or_path
-            name = str(folder.resolve()) if folder.is_dir() else self.collection_name_or_path
+            name, folder = self.collection_name_or_path, Path(self._loaded_from, self.collection_name_or_path)
+            if folder.is_dir():
+                name = str(folder.resolve())
+            elif name.startswith("."):
+                name = posixpath.normpath(posixpath.join(self._loaded_from, name))
             self.collection = load_dataset(name, split="train")
         return self._collection
 
@@ -217,10 +227,12 @@ class MintProcessor(ProcessorMixin):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
+        settings = self.to_dict()
         if self.trie is not None:
             self.trie.save_pretrained(folder)
+            settings["title_trie_sha256"] = _sha256(folder / TITLE_TRIE_NAME)
         partial = folder / f"{PROCESSOR_NAME}.partial"
-        partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         os.replace(partial, folder / PROCESSOR_NAME)
         save_code(folder)
         if push_to_hub:
@@ -241,7 +253,8 @@ class MintProcessor(ProcessorMixin):
                 `local_files_only`.
 
         Raises:
-            ValueError: if the trie was built with another tokenizer.
+            ValueError: if the trie is damaged, built with another tokenizer, or not the one that was saved with the
+                settings.
             OSError: if a file is missing.
         """
         hub_arguments = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
@@ -255,6 +268,13 @@ class MintProcessor(ProcessorMixin):
             trust_remote_code=bool(kwargs.get("trust_remote_code")),
             **hub_arguments,
         )
+        trie_file = cached_file(pretrained_model_name_or_path, TITLE_TRIE_NAME, **hub_arguments)
+        # Settings of older folders name no hash.
+        if settings.get("title_trie_sha256") not in (None, _sha256(trie_file)):
+            raise ValueError(
+                f"{trie_file} is not the title trie that was saved with {PROCESSOR_NAME}: its SHA-256 is another. "
+                "Download it again, from a revision that you trust, or save both by `processor.save_pretrained`."
+            )
         processor = cls(
             tokenizer,
             TitleTrie.from_pretrained(pretrained_model_name_or_path, tokenizer=tokenizer, **hub_arguments),
@@ -263,8 +283,7 @@ class MintProcessor(ProcessorMixin):
             max_prompt_length=settings["max_prompt_length"],
             padding_side=settings["padding_side"],
         )
-        if Path(pretrained_model_name_or_path).is_dir():
-            processor._loaded_from = Path(pretrained_model_name_or_path)
+        processor._loaded_from = os.fspath(pretrained_model_name_or_path)
         return processor
 
 

@@ -1,178 +1,253 @@
 """The demo page: a question in, an answer with its ranked documents out. Stands alone, as a Space or locally."""
 
 import json
-import re
+import logging
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from transformers import pipeline
 
-STRATEGIES = {
-    "rag": "retrieve, then answer",
-    "gar": "answer, then retrieve",
-    "ensemble": "both, ranked together",
-    "cascade": "GAR retrieves, RAG answers",
-}
-MAX_QUERY_CHARACTERS = 2000
+if __package__:  # imported as a part of the project
+    from .answering import AnsweringDesk
+    from .facts import read_topics, resident_bytes
+    from .panels import article_link, documents_panel, side_by_side
+    from .questions import MAX_DOCUMENTS, STRATEGIES, clean_question, looks_foreign, refusal, wrong_settings
+    from .tree_picture import draw_tree
+else:  # run by a Space, which has no packages
+    from answering import AnsweringDesk
+    from facts import read_topics, resident_bytes
+    from panels import article_link, documents_panel, side_by_side
+    from questions import MAX_DOCUMENTS, STRATEGIES, clean_question, looks_foreign, refusal, wrong_settings
+    from tree_picture import draw_tree
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 200
+"""Questions that may wait; whoever comes then is told to come back."""
+TIME_LIMIT = 60.0
+"""Seconds that a question may take once it is its turn."""
+NOTHING_YET = "<p>Ask a question to see this.</p>"
 # System fonts only: the page loads nothing from other hosts.
 THEME = gr.themes.Default(
     font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
 )
 
 
-def highlight(documents: list[dict[str, Any]], answer: str) -> list[tuple[str, str | None]]:
+class Demo:
     """
-    Cuts documents into spans for [`gradio.HighlightedText`], which shows them as text, never as HTML.
-
-    Args:
-        documents (`list[dict[str, Any]]`):
-            Ranked documents with `title` and `text`.
-        answer (`str`):
-            Answer to mark, as whole words and in any case; nothing is marked where it is empty.
-
-    Returns:
-        `list[tuple[str, str | None]]`: spans with the label `"title"`, `"answer"` or none.
-    """
-    spans = []
-    for rank, document in enumerate(documents, start=1):
-        spans += [(f"{rank}. {document['title']}", "title"), ("\n", None)]
-        pieces = [document["text"]]
-        if answer:  # splitting by a group leaves the matches at the odd places
-            pieces = re.split(rf"(?<!\w)({re.escape(answer)})(?!\w)", document["text"], flags=re.IGNORECASE)
-        spans += [(piece, "answer" if place % 2 else None) for place, piece in enumerate(pieces) if piece]
-        spans.append(("\n\n", None))
-    return spans
-
-
-def score_bars(documents: list[dict[str, Any]]) -> dict[str, float] | None:
-    """
-    Scores by title for [`gradio.Label`]; documents of the same title are told apart by their rows.
-
-    Args:
-        documents (`list[dict[str, Any]]`):
-            Ranked documents with `title`, `score` (probability) and `row`.
-
-    Returns:
-        `dict[str, float]`: title to probability, or `None` where there is no document.
-    """
-    titles = [document["title"] for document in documents]
-    names = [
-        f"{document['title']} (row {document['row']})" if titles.count(document["title"]) > 1 else document["title"]
-        for document in documents
-    ]
-    return {name: document["score"] for name, document in zip(names, documents, strict=True)} or None
-
-
-def respond(ask: Callable, query: str, strategy: str, top_k: int, threshold: float) -> Iterator[tuple]:
-    """
-    Answers one question for the page. The ensemble's answer comes first, then those of its two models beside it.
+    What the page shows, without the page: questions in, states of the answer out.
 
     Args:
         ask (`Callable`):
             MINT pipeline.
-        query (`str`):
-            The question.
-        strategy (`str`):
-            One of `STRATEGIES`.
-        top_k (`int`):
-            Number of documents.
-        threshold (`float`):
-            Confidence in [0, 1] below which the reply is an abstention.
-
-    Yields:
-        `tuple`: status line, answer, confidence, scores by title, spans of text, rows of the comparison.
+        topics (`dict[str, list[int]]`, *optional*):
+            Rows of the collection by topic, to choose from.
+        article_url (`str`, *optional*):
+            Address of a document's article, with `{title}` in it.
+        language (`str`, *optional*):
+            `"en"`: the models know English only, so that a question in another language gets a note.
+        time_limit (`float`, *optional*, defaults to `TIME_LIMIT`):
+            Seconds that a question may take.
     """
-    query = query.strip()
-    if not query:
-        yield "Type a question first.", "", None, None, [], []
-        return
-    if len(query) > MAX_QUERY_CHARACTERS:
-        note = f"That is {len(query)} characters long; ask in at most {MAX_QUERY_CHARACTERS}."
-        yield note, "", None, None, [], []
-        return
 
-    start = time.perf_counter()
-    reply = ask(query, strategy=strategy, top_k=int(top_k), threshold=threshold)
-    status = f"{strategy}, {time.perf_counter() - start:.1f} s"
-    if reply["abstained"]:
-        status += f": no answer, its confidence {reply['score']:.2f} is below {threshold:.2f}"
-    answer = "" if reply["abstained"] else reply["answer"]
-    shown = (answer, reply["score"], score_bars(reply["documents"]), highlight(reply["documents"], answer))
-    comparison = [_comparison_row(reply)]
-    yield status, *shown, comparison
-    if strategy == "ensemble":
-        for role in ("rag", "gar"):
-            beside = ask(query, strategy=role, top_k=int(top_k), threshold=threshold)
-            comparison = [*comparison, _comparison_row(beside)]
-            yield status, *shown, comparison
+    def __init__(
+        self,
+        ask: Callable,
+        topics: dict[str, list[int]] | None = None,
+        article_url: str | None = None,
+        language: str | None = None,
+        time_limit: float = TIME_LIMIT,
+    ):
+        self.desk = AnsweringDesk(ask, time_limit)
+        self.processor = ask.processor
+        self.topics = topics or {}
+        self.article_url = article_url
+        self.language = language
+        self.topic_trie = lru_cache(maxsize=None)(lambda topic: self.processor.trie.subset(self.topics[topic]))
+
+    def respond(self, query: str, strategy: str, top_k: int, threshold: float, topic: str) -> Iterator[dict[str, Any]]:
+        """
+        Answers one question, or says why not. Arguments and the last state are those of the endpoint `ask`.
+
+        Yields:
+            `dict[str, Any]`: states of the answer, more complete each time.
+        """
+        problem = "A question is a text."
+        if isinstance(query, str):
+            query = clean_question(query)
+            problem = refusal(query) or wrong_settings(strategy, top_k, threshold, topic, self.topics)
+        if problem:
+            yield _state(problem)
+            return
+        start = time.monotonic()
+        try:
+            trie = self.topic_trie(topic) if topic else self.processor.trie
+            yield _state(f"{strategy}: looking through {len(trie):,} titles …")
+            settings = {"strategy": strategy, "top_k": int(top_k), "threshold": threshold, "trie": trie}
+            for written, reply in self.desk.follow(query, **settings):
+                if reply is None:
+                    status = f"{strategy}: at work for {time.monotonic() - start:.0f} s …"
+                    answers = {role: {"answer": text} for role, text in written.items()}
+                    # What may turn out to be below the threshold is not shown.
+                    yield _state(status, answer="" if threshold else _latest(written), answers=answers)
+                else:
+                    yield self._complete(query, reply, threshold)
+        except TimeoutError:
+            yield _state(
+                f"This took longer than {self.desk.time_limit:g} seconds and was stopped. Ask again in a moment, or "
+                "choose rag or gar, which take half as long."
+            )
+        except Exception:
+            logger.exception("A question failed.")
+            yield _state("Something went wrong here; the page works on. Ask again, or ask something else.")
+
+    def _complete(self, query: str, reply: dict[str, Any], threshold: float) -> dict[str, Any]:
+        details, seconds = reply["details"], reply["details"]["seconds"]
+        memory = {"process": resident_bytes(), "titles": self.processor.trie.nbytes}
+        parts = [
+            f"{reply['strategy']}: retrieval {seconds['retrieval']:.2f} s, answer {seconds['answer']:.2f} s",
+            f"Memory {memory['process'] / 1e6:,.0f} MB, of which the titles of {self.processor.trie.num_rows:,} "
+            f"documents {memory['titles'] / 1e6:,.2f} MB",
+        ]
+        if reply["abstained"]:
+            parts.insert(0, f"No answer: its confidence {reply['score']:.2f} is below {threshold:.2f}")
+        if self.language == "en" and looks_foreign(query):
+            parts.insert(0, "This does not look like English, the only language that the models know")
+        documents = [
+            document | {"url": article_link(self.article_url, self.processor.page(document["row"]))}
+            for document in reply["documents"]
+        ]
+        return _state(
+            ". ".join(parts) + ".",
+            answer=reply["answer"],
+            confidence=reply["score"],
+            documents=documents,
+            answers=details["answers"],
+            ranked={
+                role: [{"title": one["title"], "score": one["score"]} for one in found]
+                for role, found in details["documents"].items()
+            },
+            trees=details["trees"],
+            seconds=seconds,
+            memory=memory,
+        )
 
 
-def build_app(ask: Callable, collection_size: int, examples: list[str]) -> gr.Blocks:
+def _state(status: str, **known: Any) -> dict[str, Any]:
+    blank = {"answer": "", "confidence": None, "documents": [], "answers": {}, "ranked": {}, "trees": {}}
+    return {"status": status} | blank | {"seconds": {}, "memory": {}} | known
+
+
+def _latest(written: dict[str, str]) -> str:
+    """The answer that is being written now."""
+    return next((text for text in reversed(written.values()) if text), "")
+
+
+def build_app(demo: Demo, examples: list[str]) -> gr.Blocks:
     """
     Builds the page.
 
     Args:
-        ask (`Callable`):
-            MINT pipeline: `ask(query, strategy=, top_k=, threshold=)` gives a dict with `answer`, `score`,
-            `abstained`, `documents` and `strategy`.
-        collection_size (`int`):
-            Number of documents that the models retrieve from.
+        demo ([`Demo`]):
+            What it shows.
         examples (`list[str]`):
             Questions to offer.
 
     Returns:
-        [`gradio.Blocks`]: the page; its function is called `ask` in the API.
+        [`gradio.Blocks`]: the page; programs call its endpoint `ask`.
     """
+    num_documents = demo.processor.trie.num_rows
 
-    def answer_query(query: str, strategy: str, top_k: int, threshold: float) -> Iterator[tuple]:
-        yield from respond(ask, query, strategy, top_k, threshold)
+    def show(query: str, strategy: str, top_k: int, threshold: float, topic: str) -> Iterator[tuple]:
+        for state in demo.respond(query, strategy, top_k, threshold, topic):
+            yield (
+                state["status"],
+                state["answer"],
+                state["confidence"],
+                documents_panel(state["documents"], state["answer"]),
+                side_by_side(state["answers"], state["ranked"]),
+                "".join(
+                    draw_tree(tree, f"tree-{role}", f"How {role.upper()} found its titles")
+                    for role, tree in state["trees"].items()
+                ),
+            )
+
+    def ask(
+        query: str, strategy: str = "ensemble", top_k: int = 5, threshold: float = 0.0, topic: str = ""
+    ) -> Iterator[dict]:
+        """
+        Answers a question from the collection.
+
+        Args:
+            query: The question.
+            strategy: "rag", "gar", "ensemble" or "cascade".
+            top_k: Documents to return, 1 to 10.
+            threshold: Give no answer if its confidence, between 0 and 1, is lower.
+            topic: Retrieve documents on this topic only; empty for all.
+
+        Returns:
+            A dict with "status" (what happened, to read), "answer", "confidence", "documents" (title, score, text,
+            row and url of each, best first), by model "answers", "ranked" and "trees", then "seconds" and "memory"
+            (bytes). Before it come states that are less complete, with the answer as far as it is written.
+        """
+        yield from demo.respond(query, strategy, top_k, threshold, topic)
 
     with gr.Blocks(title="MINT", analytics_enabled=False) as app:
         gr.Markdown(
-            f"# MINT\nTwo language models that taught each other answer from {collection_size:,} documents, which "
-            "they find by writing titles."
+            f"# MINT\nTwo language models that taught each other answer from {num_documents:,} documents, which they "
+            "find by writing titles."
         )
-        query = gr.Textbox(label="Question", placeholder="Type a question", autofocus=True)
-        with gr.Row():
-            strategy = gr.Radio(
-                [(f"{name}: {what}", name) for name, what in STRATEGIES.items()],
-                value="ensemble",
-                label="Strategy",
-                min_width=340,
-            )
-            top_k = gr.Slider(1, 10, value=5, step=1, label="Documents")
-            threshold = gr.Slider(0, 1, value=0, step=0.01, label="Give no answer below this confidence")
-        button = gr.Button("Ask", variant="primary")
-        status = gr.Textbox(label="Status", interactive=False)
-        with gr.Row():
-            answer = gr.Textbox(label="Answer", interactive=False, scale=3)
-            confidence = gr.Number(label="Confidence", interactive=False, precision=3)
-        with gr.Row():
-            documents = gr.Label(label="Documents", show_heading=False, min_width=340)
-            comparison = gr.Dataframe(
-                headers=["strategy", "answer", "confidence", "first document"],
-                datatype="str",
-                label="Side by side",
-                interactive=False,
-                wrap=True,
-                min_width=340,
-            )
-        passages = gr.HighlightedText(
-            label="What they say", color_map={"title": "gray", "answer": "green"}, show_inline_category=False
+        query = gr.Textbox(label="Question", placeholder="Type a question", autofocus=True, elem_id="question")
+        gr.Examples([[example] for example in examples], [query], label="Examples", api_visibility="private")
+        strategy = gr.Radio(
+            [(f"{name}: {what}", name) for name, what in STRATEGIES.items()],
+            value="ensemble",
+            label="Strategy",
+            elem_id="strategy",
         )
-        inputs = [query, strategy, top_k, threshold]
-        gr.Examples([[example] for example in examples], inputs=[query], label="Examples", api_visibility="private")
+        with gr.Row():
+            topic = gr.Dropdown(
+                [(f"all ({num_documents:,} documents)", "")]
+                + [(f"{name} ({len(rows):,})", name) for name, rows in demo.topics.items()],
+                value="",
+                label="Topic",
+                visible=bool(demo.topics),
+                min_width=200,
+                elem_id="topic",
+            )
+            top_k = gr.Slider(1, MAX_DOCUMENTS, value=5, step=1, label="Documents", min_width=200)
+            threshold = gr.Slider(
+                0, 1, value=0, step=0.01, label="Give no answer below this confidence", min_width=200
+            )
+        button = gr.Button("Ask", variant="primary", elem_id="ask")
+        status = gr.Textbox(label="Status", interactive=False, lines=2, elem_id="status")
+        with gr.Row():
+            answer = gr.Textbox(label="Answer", interactive=False, scale=3, min_width=240, elem_id="answer")
+            confidence = gr.Number(label="Confidence", interactive=False, precision=3, elem_id="confidence")
+        with gr.Row():
+            with gr.Column(min_width=320):
+                gr.Markdown("## Documents")
+                documents = gr.HTML(NOTHING_YET, elem_id="documents")
+            with gr.Column(min_width=320):
+                gr.Markdown("## Side by side")
+                models = gr.HTML(NOTHING_YET, elem_id="models")
+        with gr.Accordion("The decoding tree: how the beams walked to the titles", open=True, elem_id="tree-box"):
+            tree = gr.HTML(NOTHING_YET, elem_id="tree")
         gr.on(
             [button.click, query.submit],
-            answer_query,
-            inputs=inputs,
-            outputs=[status, answer, confidence, documents, passages, comparison],
-            api_name="ask",
+            show,
+            inputs=[query, strategy, top_k, threshold, topic],
+            outputs=[status, answer, confidence, documents, models, tree],
+            api_visibility="private",
+            concurrency_limit=1,
+            concurrency_id="models",
         )
-    return app
+        gr.api(ask, api_name="ask", concurrency_limit=1, concurrency_id="models")
+    return app.queue(max_size=MAX_WAITING)
 
 
 def load_app(config: dict[str, Any]) -> gr.Blocks:
@@ -182,7 +257,8 @@ def load_app(config: dict[str, Any]) -> gr.Blocks:
     Args:
         config (`dict[str, Any]`):
             `models` (arguments of `pipeline("mint", ...)`: `model`, and `gar_model` or `adapters`; folders or Hub
-            ids), `collection_size` and `examples`.
+            ids) and `examples`; where the collection has them, `topic_field` (see [`read_topics`]) and `article_url`
+            (address of an article with `{title}` in it), and `language`, see [`Demo`]; `time_limit` in seconds.
 
     Returns:
         [`gradio.Blocks`]: the page.
@@ -191,7 +267,11 @@ def load_app(config: dict[str, Any]) -> gr.Blocks:
         OSError: a model cannot be loaded.
     """
     ask = pipeline("mint", **config["models"], trust_remote_code=True)
-    return build_app(ask, config["collection_size"], config["examples"])
+    field = config.get("topic_field")
+    topics = read_topics(ask.processor.collection, field) if field else None
+    limit = config.get("time_limit", TIME_LIMIT)
+    demo = Demo(ask, topics, config.get("article_url"), config.get("language"), limit)
+    return build_app(demo, config["examples"])
 
 
 def serve(app: gr.Blocks, **settings: Any) -> None:
@@ -207,15 +287,9 @@ def serve(app: gr.Blocks, **settings: Any) -> None:
     Raises:
         OSError: the port is taken.
     """
-    app.launch(theme=THEME, footer_links=["api"], ssr_mode=False, **settings)
-
-
-def _comparison_row(reply: dict[str, Any]) -> list[str]:
-    first = reply["documents"][0]["title"] if reply["documents"] else ""
-    answer = "(none)" if reply["abstained"] else reply["answer"]
-    return [reply["strategy"], answer, f"{reply['score']:.3f}", first]
+    style = Path(__file__).with_name("style.css")
+    app.launch(theme=THEME, css_paths=style, footer_links=["api"], ssr_mode=False, run_history=False, **settings)
 
 
 if __name__ == "__main__":
-    settings = json.loads(Path(__file__).with_name("config.json").read_text(encoding="utf-8"))
-    serve(load_app(settings))
+    serve(load_app(json.loads(Path(__file__).with_name("config.json").read_text(encoding="utf-8"))))

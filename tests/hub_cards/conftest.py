@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
+from tests.hub_server import HubServer
 from tests.tiny import TITLES, tiny_byte_level_tokenizer, tiny_llama
+
+ROOT = Path(__file__).parents[2]
 
 CONFIGS = """---
 configs:
@@ -24,6 +30,26 @@ def evaluation_row(stage, system, subset="all", em=0.25):
     retrieval = {"r_precision": 0.5, "recall@5": 0.75}
     answers = dict.fromkeys(("em", "f1", "kilt_em", "kilt_f1"), None if system == "bm25" else em)
     return {"stage": stage, "system": system, "subset": subset, **retrieval, **answers}
+
+
+@pytest.fixture
+def hub():
+    """A Hub with the organization `my-org`; nothing else was asked for when the test is over."""
+    with HubServer(organizations=("my-org",)) as server:
+        yield server
+        assert server.strays == []
+
+
+@pytest.fixture
+def push(hub, tmp_path):
+    """Runs `python -m hub_cards.push` in a process of its own: the client reads its endpoint and token at import."""
+
+    def run_push(run_folder, *options, token=HubServer.token):
+        environment = hub.environment(tmp_path / "hf-push", token) | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "hub_cards.push", "--org", "my-org", "--run", str(run_folder), *options]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    return run_push
 
 
 @pytest.fixture

@@ -2,41 +2,27 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from datasets import Dataset
 
-from hub_cards.push import plan_push, push_run
+from hub_cards.plan import plan_push
+from hub_cards.push import push_run
 from modeling_mint import MintForConditionalGeneration, MintPipeline, MintProcessor
-from tests.hub_server import HubServer, run_fresh
+from tests.hub_server import run_fresh
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def hub():
-    with HubServer(organizations=("my-org",)) as server:
-        yield server
-
-
-def push(run_folder, hub, *options, token=HubServer.token):
-    """Runs the push in a process of its own: the client reads its endpoint and token at import."""
-    environment = hub.environment(run_folder / ".hf", token) | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "hub_cards.push", "--org", "my-org", "--run", str(run_folder), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-
-
 def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".hf" not in path.parts}
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder, hub):
+def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder, hub, push):
     before = contents(run_folder)
-    process = push(run_folder, hub)
+    process = push(run_folder)
     assert process.returncode == 0, process.stderr
     assert contents(run_folder) == before
     assert set(hub.store.repos) == {
@@ -44,6 +30,9 @@ def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder
         ("dataset", "my-org/mint-pseudo"),
         ("model", "my-org/mint-rag"),
         ("model", "my-org/mint-gar"),
+        ("model", "my-org/mint-docid-search"),
+        ("space", "my-org/kilt_retrieval"),
+        ("space", "my-org/kilt_downstream"),
         ("space", "my-org/mint-demo"),
     }
 
@@ -65,47 +54,77 @@ def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder
     assert [config["config_name"] for config in card["configs"]] == ["basic", "auxiliary", "co_training"]
     assert card["source_datasets"] == ["my-org/mint-collection"]
 
-    assert hub.paths("my-org/mint-demo", "space") == {"README.md", "app.py", "config.json", "requirements.txt"}
+    page = {path.name for path in (ROOT / "hub_cards" / "space").iterdir() if path.is_file()}
+    assert hub.paths("my-org/mint-demo", "space") == page | {"config.json"}
     assert json.loads(hub.read("my-org/mint-demo", "config.json", "space")) == {
         "models": {"model": "my-org/mint-rag", "gar_model": "my-org/mint-gar"},
-        "collection_size": 3,
         "examples": ["Who designed the Eiffel Tower?", "Which river?"],
     }
     card = yaml.safe_load(hub.read("my-org/mint-demo", "README.md", "space").split(b"---")[1])
     assert card["models"] == ["my-org/mint-rag", "my-org/mint-gar"]
 
 
-def test_revision_is_a_branch_of_its_own(run_folder, hub):
-    process = push(run_folder, hub, "--revision", "v2", "--commit_message", "Second run")
+def test_revision_is_a_branch_of_its_own(run_folder, hub, push):
+    process = push(run_folder, "--revision", "v2", "--commit_message", "Second run")
     assert process.returncode == 0, process.stderr
     assert "config.json" in hub.paths("my-org/mint-gar", revision="v2")
     assert hub.paths("my-org/mint-gar") == set()
 
 
-def test_pull_request_leaves_the_main_branch_as_it_was(run_folder, hub):
-    process = push(run_folder, hub, "--create_pr")
+def test_collection_ties_all_artefacts_together_and_is_made_once(run_folder, hub, push):
+    for _ in range(2):
+        process = push(run_folder)
+        assert process.returncode == 0, process.stderr
+    ((slug, collection),) = hub.store.collections.items()
+    assert slug.startswith("my-org/mint-") and not collection["private"]
+    assert {(item["type"], item["id"]) for item in collection["items"]} == set(hub.store.repos)
+    assert all(item["note"]["text"] for item in collection["items"])
+    assert slug in process.stderr
+
+
+def test_shards_of_an_older_run_are_taken_away_and_other_files_stay(run_folder, hub, push):
+    assert push(run_folder).returncode == 0
+    for path in ("data/train-00001-of-00002.parquet", "notes.md"):
+        hub.put_file("my-org/mint-collection", path, b"old", "dataset")
+    process = push(run_folder)
+    assert process.returncode == 0, process.stderr
+    assert hub.paths("my-org/mint-collection", "dataset") == {
+        "README.md",
+        "data/train-00000-of-00001.parquet",
+        "notes.md",
+    }
+
+
+def test_pull_request_leaves_the_main_branch_as_it_was(run_folder, hub, push):
+    process = push(run_folder, "--create_pr")
     assert process.returncode == 0, process.stderr
     assert "discussions/1" in process.stderr
     assert hub.paths("my-org/mint-rag") == set()
     assert "config.json" in hub.paths("my-org/mint-rag", revision="refs/pr/1")
+    assert hub.store.collections == {}
 
 
-def test_no_token_is_told_before_anything_is_sent(run_folder, hub):
-    process = push(run_folder, hub, token=None)
+def test_pull_request_against_a_branch_is_refused(run_folder):
+    with pytest.raises(ValueError, match="not both"):
+        push_run(run_folder, "my-org", revision="v2", create_pr=True)
+
+
+def test_no_token_is_told_before_anything_is_sent(run_folder, hub, push):
+    process = push(run_folder, token=None)
     assert process.returncode != 0
     assert "No Hugging Face token" in process.stderr
     assert hub.requests == []
 
 
-def test_wrong_token_uploads_nothing(run_folder, hub):
-    process = push(run_folder, hub, token="hf_wrong")
+def test_wrong_token_uploads_nothing(run_folder, hub, push):
+    process = push(run_folder, token="hf_wrong")
     assert process.returncode != 0
     assert "401" in process.stderr
     assert hub.store.repos == {}
 
 
 def test_dry_run_lists_every_file(run_folder):
-    collection, pseudo, rag, gar, space = push_run(run_folder, "my-org", dry_run=True)
+    collection, pseudo, rag, gar, *modules, space = push_run(run_folder, "my-org", dry_run=True)
     assert str(collection).startswith("dataset my-org/mint-collection: 2 files, ")
     assert str(gar).startswith("model my-org/mint-gar: 6 files, ")
     weights = (run_folder / "mint-rag" / "model.safetensors").stat().st_size
@@ -130,6 +149,14 @@ def test_card_with_a_missing_fact_stops_the_push(run_folder, run):
         plan_push(run_folder, "my-org")
 
 
+@pytest.mark.parametrize("stand_in", ["", "TODO", "[More Information Needed]"])
+def test_card_with_an_unfilled_fact_stops_the_push(run_folder, run, stand_in):
+    run["collection"]["attribution"] = stand_in
+    (run_folder / "run.json").write_text(json.dumps(run))
+    with pytest.raises(ValueError, match="collection.attribution, is not filled in"):
+        push_run(run_folder, "my-org", dry_run=True)
+
+
 def test_processor_without_a_collection_is_refused(run_folder):
     (run_folder / "mint-rag" / "processor_config.json").write_text("{}")
     with pytest.raises(ValueError, match="names no collection"):
@@ -137,13 +164,13 @@ def test_processor_without_a_collection_is_refused(run_folder):
 
 
 @pytest.mark.slow
-def test_run_without_merged_models_is_pushed_with_a_page_that_takes_its_adapters(adapter_run_folder, hub):
+def test_run_without_merged_models_is_pushed_with_a_page_that_takes_its_adapters(adapter_run_folder, hub, push):
     for role in ("rag", "gar"):
         shutil.rmtree(adapter_run_folder / f"mint-{role}")
-    process = push(adapter_run_folder, hub)
+    process = push(adapter_run_folder)
     assert process.returncode == 0, process.stderr
     models = {"my-org/mint-base", "my-org/mint-rag-adapter", "my-org/mint-gar-adapter"}
-    assert {repo_id for kind, repo_id in hub.store.repos if kind == "model"} == models
+    assert {repo_id for kind, repo_id in hub.store.repos if kind == "model"} == models | {"my-org/mint-docid-search"}
     assert json.loads(hub.read("my-org/mint-demo", "config.json", "space"))["models"] == {
         "model": "my-org/mint-base",
         "adapters": {"rag": "my-org/mint-rag-adapter", "gar": "my-org/mint-gar-adapter"},
@@ -167,9 +194,9 @@ print(json.dumps({"replies": replies, "one": ask.models["rag"] is ask.models["ga
 
 
 @pytest.mark.slow
-def test_pushed_adapters_answer_from_the_hub_as_they_do_in_the_run(adapter_run_folder, hub, tmp_path):
+def test_pushed_adapters_answer_from_the_hub_as_they_do_in_the_run(adapter_run_folder, hub, push, tmp_path):
     before = contents(adapter_run_folder)
-    process = push(adapter_run_folder, hub)
+    process = push(adapter_run_folder)
     assert process.returncode == 0, process.stderr
     assert contents(adapter_run_folder) == before
     assert hub.paths("my-org/mint-gar-adapter") == {

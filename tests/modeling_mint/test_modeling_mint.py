@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 import torch
@@ -296,3 +297,20 @@ def test_bfloat16_backbone_stays_bfloat16(kind, backbones, tmp_path):
 def test_missing_backbone_is_an_error_that_names_it(tmp_path):
     with pytest.raises((OSError, ValueError), match="no-such-backbone"):
         MintForConditionalGeneration.from_backbone_pretrained(tmp_path / "no-such-backbone")
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, "x"])
+def test_a_temperature_that_cannot_divide_is_refused(temperature):
+    with pytest.raises(ValueError, match="answer_temperature"):
+        MintConfig(answer_temperature=temperature)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_configuration_of_other_layers_than_the_weights_is_refused(models, tmp_path, layers):
+    models["llama", "rag"].save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["backbone_config"]["num_hidden_layers"] == 2
+    config["backbone_config"]["num_hidden_layers"] = layers
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="do not belong together"):
+        MintForConditionalGeneration.from_pretrained(tmp_path)
