@@ -64,6 +64,7 @@ def test_push_puts_every_artefact_on_the_hub_and_leaves_the_run_alone(run_folder
     assert card["models"] == ["my-org/mint-rag", "my-org/mint-gar"]
 
 
+@pytest.mark.slow
 def test_revision_is_a_branch_of_its_own(run_folder, hub, push):
     process = push(run_folder, "--revision", "v2", "--commit_message", "Second run")
     assert process.returncode == 0, process.stderr
@@ -71,6 +72,7 @@ def test_revision_is_a_branch_of_its_own(run_folder, hub, push):
     assert hub.paths("my-org/mint-gar") == set()
 
 
+@pytest.mark.slow
 def test_collection_ties_all_artefacts_together_and_is_made_once(run_folder, hub, push):
     for _ in range(2):
         process = push(run_folder)
@@ -82,6 +84,7 @@ def test_collection_ties_all_artefacts_together_and_is_made_once(run_folder, hub
     assert slug in process.stderr
 
 
+@pytest.mark.slow
 def test_shards_of_an_older_run_are_taken_away_and_other_files_stay(run_folder, hub, push):
     assert push(run_folder).returncode == 0
     for path in ("data/train-00001-of-00002.parquet", "notes.md"):
@@ -95,6 +98,7 @@ def test_shards_of_an_older_run_are_taken_away_and_other_files_stay(run_folder, 
     }
 
 
+@pytest.mark.slow
 def test_pull_request_leaves_the_main_branch_as_it_was(run_folder, hub, push):
     process = push(run_folder, "--create_pr")
     assert process.returncode == 0, process.stderr
@@ -116,6 +120,7 @@ def test_no_token_is_told_before_anything_is_sent(run_folder, hub, push):
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_wrong_token_uploads_nothing(run_folder, hub, push):
     process = push(run_folder, token="hf_wrong")
     assert process.returncode != 0

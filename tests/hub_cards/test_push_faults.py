@@ -73,6 +73,7 @@ def test_push_that_breaks_off_leaves_the_old_revision_and_the_next_one_finishes_
     assert revisions(hub)["my-org/mint-rag"] == after["my-org/mint-rag"]
 
 
+@pytest.mark.slow
 def test_each_refusal_of_the_hub_is_explained_with_its_remedy(run_folder, hub, tmp_path):
     for number, status in enumerate(REMEDIES, 1):
         hub.fail(status, headers={"Retry-After": "3600"}, nth=number, method="POST", path_contains="/commit/")
@@ -87,6 +88,7 @@ def test_each_refusal_of_the_hub_is_explained_with_its_remedy(run_folder, hub, t
     assert hub.paths("my-org/mint-collection", "dataset") == set()
 
 
+@pytest.mark.slow
 def test_push_survives_a_hub_that_is_busy_for_a_moment(run_folder, hub, push):
     busy = {"headers": {"Retry-After": "0"}, "method": "POST"}
     for path in ("/api/validate-yaml", "/api/repos/create", "/mint-rag/branch/", "/mint-rag/commit/", "/items"):
@@ -99,6 +101,7 @@ def test_push_survives_a_hub_that_is_busy_for_a_moment(run_folder, hub, push):
     assert (statuses.count(503), statuses.count(429)) == (5, 1)
 
 
+@pytest.mark.slow
 def test_card_that_the_hub_refuses_stops_the_push_before_anything_is_made(run_folder, hub, push):
     hub.fail(400, nth=3, method="POST", path_contains="/api/validate-yaml")
     process = push(run_folder)
