@@ -16,13 +16,13 @@ if __package__:  # imported as a part of the project
     from .facts import read_topics, resident_bytes
     from .panels import article_link, documents_panel, side_by_side
     from .questions import MAX_DOCUMENTS, STRATEGIES, clean_question, looks_foreign, refusal, wrong_settings
-    from .tree_picture import draw_tree
+    from .tree_picture import draw_trees
 else:  # run by a Space, which has no packages
     from answering import AnsweringDesk
     from facts import read_topics, resident_bytes
     from panels import article_link, documents_panel, side_by_side
     from questions import MAX_DOCUMENTS, STRATEGIES, clean_question, looks_foreign, refusal, wrong_settings
-    from tree_picture import draw_tree
+    from tree_picture import draw_trees
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,16 @@ MAX_WAITING = 200
 TIME_LIMIT = 60.0
 """Seconds that a question may take once it is its turn."""
 NOTHING_YET = "<p>Ask a question to see this.</p>"
-# System fonts only: the page loads nothing from other hosts.
+# System fonts only: the page loads nothing from other hosts. The shades of text give it a contrast of 4.5 or more.
 THEME = gr.themes.Default(
-    font=["ui-sans-serif", "system-ui", "sans-serif"], font_mono=["ui-monospace", "Consolas", "monospace"]
+    primary_hue="green", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+).set(
+    body_text_color_subdued="*neutral_500",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
 )
 
 
@@ -170,10 +177,7 @@ def build_app(demo: Demo, examples: list[str]) -> gr.Blocks:
                 state["confidence"],
                 documents_panel(state["documents"], state["answer"]),
                 side_by_side(state["answers"], state["ranked"]),
-                "".join(
-                    draw_tree(tree, f"tree-{role}", f"How {role.upper()} found its titles")
-                    for role, tree in state["trees"].items()
-                ),
+                draw_trees(state["trees"]),
             )
 
     def ask(

@@ -7,9 +7,25 @@ from typing import Any
 
 ROW = 30  # pixels from one leaf to the next
 BEND = 30  # pixels that an edge takes to come to its height
-CHARACTER = 7.2  # pixels of a character, roughly: the page's font is not known here
+CHARACTER = 8.8  # pixels of a character in a wide bold font: the page's own is not known here
 MAX_CHARACTERS = 40
 WHAT_BECAME = {"found": "found", "finished": "a title, not among the documents", "pruned": "given up"}
+
+
+def draw_trees(trees: dict[str, dict[str, Any]]) -> str:
+    """
+    Draws the walks of the models, beside each other where there is room.
+
+    Args:
+        trees (`dict[str, dict[str, Any]]`): by role what [`draw_tree`] takes.
+
+    Returns:
+        `str`: HTML.
+    """
+    pictures = [
+        draw_tree(tree, f"tree-{role}", f"How {role.upper()} found its titles") for role, tree in trees.items()
+    ]
+    return f'<div class="mint-trees">{"".join(pictures)}</div>' if pictures else ""
 
 
 def draw_tree(tree: dict[str, Any], name: str, heading: str) -> str:
@@ -114,5 +130,5 @@ def _shortened(text: str) -> str:
 
 
 def _width(text: str) -> float:
-    """Pixels of a text, roughly; Chinese characters and emoji take two places."""
+    """Pixels that a text takes at most, roughly; Chinese characters and emoji take two places."""
     return CHARACTER * sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
