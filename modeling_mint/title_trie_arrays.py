@@ -70,6 +70,8 @@ def read_arrays(path: str) -> tuple[dict[str, torch.Tensor], dict[str, int | str
         facts = json.loads(metadata.get("title_trie", "{}"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is truncated or no safetensors file: {error}. {remedy}") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} is no title trie: it describes itself by {facts!r}. {remedy}")
     version = facts.pop("format_version", None)
     if version is not None and version != FORMAT_VERSION:
         raise ValueError(f"{path} has format version {version}, this code reads {FORMAT_VERSION}. {remedy}")
@@ -94,6 +96,9 @@ def _find_fault(
 ) -> str | None:
     """Tells what is wrong with a trie's arrays, or None for a sound trie."""
     eos_token_id, vocab_size, num_rows = facts["eos_token_id"], facts["vocab_size"], facts["num_rows"]
+    for name in ("eos_token_id", "vocab_size", "num_rows"):
+        if type(facts[name]) is not int or facts[name] < 0:
+            return f"`{name}` is {facts[name]!r}"
     tokens = token_type(vocab_size)
     widths = {
         "node_token": (node_token, [tokens]),

@@ -406,6 +406,8 @@ DAMAGES = {
     "array missing": (lambda arrays, facts: arrays.pop("leaf_row"), "no title trie"),
     "fact missing": (lambda arrays, facts: facts.pop("num_rows"), "no title trie"),
     "other type": (lambda arrays, facts: arrays.update(leaf_row=arrays["leaf_row"].long()), "has the type int64"),
+    "number that is text": (lambda arrays, facts: facts.update(num_rows="5"), "`num_rows` is '5'"),
+    "number below zero": (lambda arrays, facts: facts.update(eos_token_id=-1), "`eos_token_id` is -1"),
 }
 
 
@@ -419,6 +421,14 @@ def test_damaged_file_is_refused(change, message, tmp_path):
     change(arrays, description)
     save_file(arrays, path, metadata={"title_trie": json.dumps(description)})
     with pytest.raises(ValueError, match=message):
+        TitleTrie.from_pretrained(tmp_path)
+
+
+def test_file_that_describes_itself_by_a_list_is_refused(tmp_path):
+    TitleTrie.from_token_ids([[4, 1]], EOS, 8).save_pretrained(tmp_path)
+    path = tmp_path / TITLE_TRIE_NAME
+    save_file(load_file(path), path, metadata={"title_trie": "[2]"})
+    with pytest.raises(ValueError, match="no title trie"):
         TitleTrie.from_pretrained(tmp_path)
 
 
