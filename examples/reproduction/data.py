@@ -59,6 +59,9 @@ class Data:
         """
         Rows (`list[int]`) of the unlabelled articles to train on: those whose titles most other articles mention. No
         query, not even of the training labels, has a part in the choice.
+
+        Raises:
+            ValueError: if the folder belongs to another number of articles.
         """
         titles, path = self.processor.collection["title"][:], self.settings.root / "index_titles.json"
         if not path.is_file():
@@ -67,9 +70,16 @@ class Data:
                 titles, longest_title_match(self.processor.collection["text"][:], titles, 100), strict=True
             ):
                 mentions.update(set(found) - {own})
-            chosen = sorted(titles, key=lambda title: -mentions[title])[: self.settings.num_index_documents]
+            chosen = sorted(dict.fromkeys(titles), key=lambda title: -mentions[title])[
+                : self.settings.num_index_documents
+            ]
             write_text(path, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
         chosen = set(json.loads(path.read_text(encoding="utf-8")))
+        if len(chosen) != min(self.settings.num_index_documents, len(set(titles))):
+            raise ValueError(
+                f"{path} names {len(chosen)} articles, not {self.settings.num_index_documents}: choose another "
+                "--output_dir, or give the number that the folder was begun with."
+            )
         return [row for row, title in enumerate(titles) if title in chosen]
 
     @cached_property

@@ -37,7 +37,10 @@ def plot_label_efficiency(results: dict, path: Path) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_xlabel("labels")
     axes.set_ylabel("R-precision (RAG)")
-    _finish(figure, axes, path)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def plot_iterations(root: Path, results: dict, path: Path) -> None:
@@ -85,10 +88,3 @@ def plot_iterations(root: Path, results: dict, path: Path) -> None:
 
 def _iteration(row: str) -> int | None:
     return int(row.removeprefix("co-training-")) if row.startswith("co-training-") else None
-
-
-def _finish(figure, axes, path: Path) -> None:
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    pyplot.close(figure)

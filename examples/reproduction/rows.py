@@ -10,8 +10,9 @@ from settings import (
     AUXILIARY_RATES,
     EXCHANGE_RATES,
     FEW_LABELS,
-    LABELLED_RATES,
     NUM_DOCUMENTS,
+    RATES_OF_FEW_LABELS,
+    RATES_OF_MANY_LABELS,
     Settings,
     adapter_config,
     co_training,
@@ -46,7 +47,7 @@ class Rows:
     def __init__(self, settings: Settings, data: Data, confidence: ConfidenceArguments):
         self.settings, self.data, self.confidence = settings, data, confidence
         self.models = AdapterModels(settings.root / "mint-base", data.processor, adapter_config())
-        self.labelled_rates = LABELLED_RATES[len(data.train) < FEW_LABELS]
+        self.labelled_rates = RATES_OF_FEW_LABELS if len(data.train) < FEW_LABELS else RATES_OF_MANY_LABELS
 
     def train(self, name: str) -> dict[str, Path]:
         """

@@ -61,25 +61,23 @@ class Settings:
 MAX_DOCUMENT_CHARS = 400
 NUM_DOCUMENTS = 2
 
-# How often the examples of a task are taken, by whether labels are few. What few labels teach comes several times; of
-# the articles, which the index stage taught already, some come again.
-LABELLED_RATES = {
-    True: {
-        "query_to_docid": 4,
-        "query_answer_to_docid": 4,
-        "closed_book_answer": 4,
-        "grounded_answer": 2,
-        "document_to_query": 2,
-        "document_to_docid": 0.1,
-    },
-    False: {
-        "query_to_docid": 2,
-        "query_answer_to_docid": 2,
-        "closed_book_answer": 2,
-        "grounded_answer": 0.6,
-        "document_to_query": 0.3,
-        "document_to_docid": 0.1,
-    },
+# How often the examples of a task are taken. What few labels teach comes several times; of the articles, which the
+# index stage taught already, some come again.
+RATES_OF_FEW_LABELS = {
+    "query_to_docid": 4,
+    "query_answer_to_docid": 4,
+    "closed_book_answer": 4,
+    "grounded_answer": 2,
+    "document_to_query": 2,
+    "document_to_docid": 0.1,
+}
+RATES_OF_MANY_LABELS = {
+    "query_to_docid": 2,
+    "query_answer_to_docid": 2,
+    "closed_book_answer": 2,
+    "grounded_answer": 0.6,
+    "document_to_query": 0.3,
+    "document_to_docid": 0.1,
 }
 FEW_LABELS = 500
 AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0.5, "docid_to_docid_list": 0.5}

@@ -14,10 +14,10 @@ CONTROLS = ["continued", "no-exchange", "no-filter", "no-auxiliary"]
 ROWS = ["basic", "auxiliary", "co-training-1", *CONTROLS]
 
 
-def run(environment, script, *options):
+def run(environment, script, *options, succeeds=True):
     command = [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, options)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert (done.returncode == 0) == succeeds, done.stderr[-3000:]
     return done
 
 
@@ -47,7 +47,7 @@ def reproduce(inputs, environment, tmp_path):
         "max_round_trip_rank": 0,
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    return lambda *more: run(environment, "run", *words, *more), tmp_path / "reproduction", dev
+    return lambda *more, **how: run(environment, "run", *words, *more, **how), tmp_path / "reproduction", dev
 
 
 @pytest.mark.slow
@@ -78,6 +78,9 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     assert {path.parent.relative_to(root) for path in now.keys() - trained.keys()} == {
         folder.parent.relative_to(root) / "labels-10-seed-1" / "basic" / f"mint-{role}" for role in ROLES
     }
+
+    refused = run_rows("--num_index_documents=5", "--rows", "basic", succeeds=False).stderr
+    assert "names 12 articles, not 5" in refused
 
     results = tmp_path / "results"
     run(environment, "tables", "--output_dir", root, "--dev", dev, "--results", results)
