@@ -72,12 +72,12 @@ RATES_OF_FEW_LABELS = {
     "document_to_docid": 0.1,
 }
 RATES_OF_MANY_LABELS = {
-    "query_to_docid": 2,
-    "query_answer_to_docid": 2,
-    "closed_book_answer": 2,
-    "grounded_answer": 0.6,
-    "document_to_query": 0.3,
-    "document_to_docid": 0.1,
+    "query_to_docid": 3,
+    "query_answer_to_docid": 3,
+    "closed_book_answer": 4,
+    "grounded_answer": 0.7,
+    "document_to_query": 0.2,
+    "document_to_docid": 0.2,
 }
 FEW_LABELS = 500
 AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0.5, "docid_to_docid_list": 0.5}
@@ -106,9 +106,8 @@ def training_arguments(learning_rate: float, seed: int) -> dict:
     return {
         "num_train_epochs": 1,
         "learning_rate": learning_rate,
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 16,
         "per_device_eval_batch_size": 16,
-        "gradient_accumulation_steps": 2,
         "gradient_checkpointing": False,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
