@@ -43,6 +43,12 @@ class Bm25Retriever:
     def _stems(self, texts: list[str]) -> bm25s.tokenization.Tokenized:
         return bm25s.tokenize(texts, stopwords="en", stemmer=self._stemmer, show_progress=False)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes (`int`) of the index: its postings, and its stems as UTF-8."""
+        arrays = (self._index.scores[name].nbytes for name in ("data", "indices", "indptr"))
+        return sum(arrays) + sum(len(stem.encode()) for stem in self._index.vocab_dict)
+
     def retrieve(self, queries: list[str], k: int) -> tuple[np.ndarray, np.ndarray]:
         """
         Finds the documents that score best.

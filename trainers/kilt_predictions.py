@@ -182,7 +182,7 @@ def align_predictions(gold: Sequence[GoldQuery], predictions: Mapping[str, Predi
 
 
 def write_predictions(
-    path: str | Path, ids: Iterable[str], answers: Iterable[str], provenance: Iterable[list[dict]]
+    path: str | Path, ids: Iterable[str], answers: Iterable[str | None], provenance: Iterable[list[dict]]
 ) -> None:
     """
     Writes predictions in KILT's submission format; the file is there whole or not at all.
@@ -190,13 +190,18 @@ def write_predictions(
     Args:
         path (`str` or `Path`):
             File to write; its folder must exist.
-        ids, answers (`Iterable[str]`):
-            Per query, its id and answer.
+        ids (`Iterable[str]`):
+            Per query, its id.
+        answers (`Iterable[str]`):
+            Per query, its answer; `None` from a system that answers nothing.
         provenance (`Iterable[list[dict]]`):
             Per query, the ranked documents: "title", and "wikipedia_id" where there is one.
     """
     rows = zip(ids, answers, provenance, strict=True)
-    records = [{"id": i, "output": [{"answer": answer, "provenance": ranked}]} for i, answer, ranked in rows]
+    records = [
+        {"id": i, "output": [({} if answer is None else {"answer": answer}) | {"provenance": ranked}]}
+        for i, answer, ranked in rows
+    ]
     write_json_lines(Path(path), records)
 
 

@@ -8,12 +8,19 @@ from settings import NUM_DOCUMENTS, Settings
 from modeling_mint import STRATEGIES
 from trainers.blocks import in_blocks
 from trainers.evaluation import predict_role, score_role
-from trainers.kilt_predictions import write_predictions
+from trainers.kilt_predictions import align_predictions, read_gold, read_predictions, write_predictions
 from trainers.role_models import AdapterModels
+from trainers.score_breakdown import group_scores, query_groups, query_scores
+from trainers.score_tables import score_table
 from trainers.strategy_predictions import BLOCK_SIZE, kilt_provenance, predict_strategies
 
 # Rows whose models are judged by all strategies; "cascade", which answers once more, takes as long as the others.
 BY_ALL_STRATEGIES = "co-training"
+
+STRATEGY = "baseline"
+"""What stands in a strategy's place in the file names and tables of systems other than MINT."""
+
+TITLE = ("title",)
 
 
 def judge(
@@ -40,16 +47,43 @@ def judge(
     loaded, replies = models.load(folders), settings.folder / "replies" / name
     for role, model in loaded.items():
         model.answer_temperatures[role] = _temperature(data, model, role, replies / f"validation-{role}", options)
-    dev = data.dev
     predicted = predict_strategies(
-        dev["query"][:], data.processor, strategies, replies / "dev", **loaded, show_progress=False, **options
+        data.dev["query"][:], data.processor, strategies, replies / "dev", **loaded, show_progress=False, **options
     )
-    (settings.folder / "predictions").mkdir(exist_ok=True)
     for strategy, path in paths.items():
-        answers = [one["answer"] for one in predicted[strategy]]
-        provenance = kilt_provenance([one["rows"] for one in predicted[strategy]], data.processor.collection)
-        write_predictions(path, dev["id"][:], answers, provenance)
+        write_replies(path, data, predicted[strategy])
     return paths
+
+
+def write_replies(path: Path, data: Data, replies: list[dict]) -> None:
+    """
+    Writes replies to the dev queries in KILT's submission format.
+
+    Args:
+        path (`pathlib.Path`): file to write, whole or not at all.
+        data ([`Data`]): dev queries and collection.
+        replies (`list[dict]`): per query, `rows` (ranked rows of the collection) and `answer`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    provenance = kilt_provenance([one["rows"] for one in replies], data.processor.collection)
+    write_predictions(path, data.dev["id"][:], [one["answer"] for one in replies], provenance)
+
+
+def print_scores(dev: str, paths: dict[str, Path]) -> None:
+    """
+    Prints the scores of predictions.
+
+    Args:
+        dev (`str`): KILT JSONL of the dev queries.
+        paths (`dict[str, pathlib.Path]`): files of predictions by name.
+    """
+    gold = read_gold(dev, TITLE)
+    groups = query_groups(gold)
+    table = {
+        name: group_scores(query_scores(gold, align_predictions(gold, read_predictions(path, TITLE))), groups)
+        for name, path in paths.items()
+    }
+    print(score_table(table), flush=True)
 
 
 def _temperature(data: Data, model, role: str, folder: Path, options: dict) -> float:

@@ -9,13 +9,11 @@ from datasets import Dataset, concatenate_datasets
 from settings import (
     AUXILIARY_RATES,
     EXCHANGE_RATES,
-    FEW_LABELS,
     NUM_DOCUMENTS,
-    RATES_OF_FEW_LABELS,
-    RATES_OF_MANY_LABELS,
     Settings,
     adapter_config,
     co_training,
+    labelled_rates,
     training_arguments,
 )
 
@@ -47,7 +45,7 @@ class Rows:
     def __init__(self, settings: Settings, data: Data, confidence: ConfidenceArguments):
         self.settings, self.data, self.confidence = settings, data, confidence
         self.models = AdapterModels(settings.root / "mint-base", data.processor, adapter_config())
-        self.labelled_rates = RATES_OF_FEW_LABELS if len(data.train) < FEW_LABELS else RATES_OF_MANY_LABELS
+        self.labelled_rates = labelled_rates(len(data.train))
 
     def train(self, name: str) -> dict[str, Path]:
         """

@@ -7,18 +7,13 @@ python examples/reproduction/run.py --config examples/configs/reproduction.yaml 
 import logging
 
 from data import Data
-from judging import judge
+from judging import judge, print_scores
 from rows import ROWS, Rows
 from settings import Settings
 from trl import TrlParser
 
 from dataset_builders.quality import QualityArguments
 from trainers.confidence import ConfidenceArguments
-from trainers.kilt_predictions import align_predictions, read_gold, read_predictions
-from trainers.score_breakdown import group_scores, query_groups, query_scores
-from trainers.score_tables import score_table
-
-TITLE = ("title",)
 
 
 def main() -> None:
@@ -27,17 +22,11 @@ def main() -> None:
     parser = TrlParser([Settings, QualityArguments, ConfidenceArguments])
     settings, quality, confidence = parser.parse_args_and_config()
     data = Data(settings, quality)
-    rows, gold = Rows(settings, data, confidence), read_gold(settings.dev, TITLE)
-    groups = query_groups(gold)
+    rows = Rows(settings, data, confidence)
     after = [f"co-training-{iteration + 1}" for iteration in range(settings.iterations)]
     for name in settings.rows or [*list(ROWS)[:2], *after, *list(ROWS)[2:]]:
         paths = judge(settings, data, rows.models, name, rows.train(name))
-        predictions = {strategy: read_predictions(path, TITLE) for strategy, path in paths.items()}
-        table = {
-            f"{name} {strategy}": group_scores(query_scores(gold, align_predictions(gold, one)), groups)
-            for strategy, one in predictions.items()
-        }
-        print(score_table(table), flush=True)
+        print_scores(settings.dev, {f"{name} {strategy}": path for strategy, path in paths.items()})
 
 
 if __name__ == "__main__":

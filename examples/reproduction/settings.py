@@ -21,6 +21,8 @@ class Settings:
         backbone (`str`): folder or Hub id of the language model.
         llm (`str`, *optional*): folder or Hub id of the external LLM that writes the auxiliary data. Defaults to the
             backbone.
+        encoder (`str`, *optional*): folder or Hub id of the sentence-transformers model of dense retrieval. Defaults
+            to all-MiniLM-L6-v2, fetched when it is needed.
         output_dir (`str`, *optional*, defaults to `"outputs/reproduction"`): folder of what was computed; a run that
             was interrupted goes on from there.
         num_labels (`int`, *optional*, defaults to 250): labels drawn from `train`, a fifth of which (400 at most) is
@@ -38,6 +40,7 @@ class Settings:
     dev: str = field(metadata={"help": "KILT JSONL that systems are judged by."})
     backbone: str = field(metadata={"help": "Folder or Hub id of the language model."})
     llm: str = field(default="", metadata={"help": "External LLM (default: the backbone)."})
+    encoder: str = field(default="", metadata={"help": "Encoder of dense retrieval (default: all-MiniLM-L6-v2)."})
     output_dir: str = field(default="outputs/reproduction", metadata={"help": "Folder of what was computed."})
     num_labels: int = field(default=250, metadata={"help": "Labels drawn from train (0: all)."})
     seed: int = field(default=0, metadata={"help": "Seed of the draw of labels and of training."})
@@ -79,7 +82,19 @@ RATES_OF_MANY_LABELS = {
     "document_to_query": 0.2,
     "document_to_docid": 0.2,
 }
-FEW_LABELS = 500
+FEW_LABELS = 500  # to train on: below that
+
+
+def labelled_rates(num_labels: int) -> dict[str, float]:
+    """Rates (`dict[str, float]`) by task for so many labels to train on."""
+    return RATES_OF_FEW_LABELS if num_labels < FEW_LABELS else RATES_OF_MANY_LABELS
+
+
+def encoder_epochs(num_labels: int) -> int:
+    """Passes (`int`) over so many labels that the encoder of dense retrieval is tuned for."""
+    return 10 if num_labels < FEW_LABELS else 2
+
+
 AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0.5, "docid_to_docid_list": 0.5}
 EXCHANGE_RATES = {"grounded_answer": 0.5, "document_to_query": 0.3}
 

@@ -5,12 +5,21 @@ import subprocess
 import sys
 
 import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from transformers import BertConfig, BertModel
 
 from tests.examples.conftest import DOCUMENTS, QUESTIONS, ROOT, write_json_lines
+from tests.tiny import tiny_byte_level_tokenizer
 
 SCRIPTS = ROOT / "examples" / "reproduction"
 ROLES = ("rag", "gar")
 CONTROLS = ["continued", "no-exchange", "no-filter", "no-auxiliary"]
+BASELINES = [
+    *("longest-title", "bm25", "dense", "dense-ivfpq", "dense-tuned", "dense-tuned-ivfpq"),
+    *("closed-book", "dense-rag", "plain-gr", "corpus-lm"),
+]
+ANSWERING = ("closed-book", "dense-rag", "corpus-lm")
 ROWS = ["basic", "auxiliary", "co-training-1", *CONTROLS]
 
 
@@ -25,9 +34,20 @@ def tables(printed):
     return [line for line in printed.splitlines() if line.startswith("|")]
 
 
+def tiny_encoder(folder):
+    """Saves a random two-layer BERT as a sentence-transformers model with vectors of 32 dimensions."""
+    tokenizer = tiny_byte_level_tokenizer()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    model = SentenceTransformer(modules=[Transformer(str(folder / "bert"), max_seq_length=64), Pooling(32)])
+    model.save_pretrained(str(folder / "encoder"))
+    return folder / "encoder"
+
+
 @pytest.fixture
 def reproduce(inputs, environment, tmp_path):
-    """Runs run.py on the first questions as labels and the others as dev queries."""
+    """Runs a script on the first questions as labels and the others as dev queries."""
     train = write_json_lines(tmp_path / "train.jsonl", [record | {"meta": {}} for record in QUESTIONS[:10]])
     dev = write_json_lines(tmp_path / "dev.jsonl", [record | {"meta": {}} for record in QUESTIONS[10:]])
     options = {
@@ -36,6 +56,7 @@ def reproduce(inputs, environment, tmp_path):
         "dev": dev,
         "backbone": inputs / "llama",
         "llm": inputs / "llm",
+        "encoder": tiny_encoder(tmp_path),
         "output_dir": tmp_path / "reproduction",
         "num_labels": 10,
         "num_index_documents": 12,
@@ -47,7 +68,11 @@ def reproduce(inputs, environment, tmp_path):
         "max_round_trip_rank": 0,
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    return lambda *more, **how: run(environment, "run", *words, *more, **how), tmp_path / "reproduction", dev
+
+    def run_script(*more, script="run", **how):
+        return run(environment, script, *words, *more, **how)
+
+    return run_script, tmp_path / "reproduction", dev
 
 
 @pytest.mark.slow
@@ -89,3 +114,39 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     assert seeds[("basic", "rag")] == 2 and seeds[("co-training-1", "ensemble")] == 1
     assert ["co-training-1", "rag"] in [one["first"] for one in report["comparisons"]]
     assert "| 10 | co-training-1 | rag | 1 |" in (results / "tables.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_all_baselines_are_trained_and_judged_and_measured(reproduce, tmp_path):
+    run_rows, root, _ = reproduce
+    printed = run_rows(script="baselines").stdout
+    folder = root / "labels-10-seed-0"
+    assert sorted(path.stem for path in (folder / "predictions").iterdir()) == sorted(
+        f"{name}.baseline" for name in BASELINES
+    )
+    records = {
+        name: [json.loads(line) for line in (folder / "predictions" / f"{name}.baseline.jsonl").open()]
+        for name in BASELINES
+    }
+    assert {len(rows) for rows in records.values()} == {len(QUESTIONS) - 10}
+    titles = {document["title"] for document in DOCUMENTS}
+    for name, rows in records.items():
+        outputs = [row["output"][0] for row in rows]
+        assert all(("answer" in output) == (name in ANSWERING) for output in outputs)
+        rankings = [[piece["title"] for piece in output["provenance"]] for output in outputs]
+        assert all(set(ranking) <= titles and len(set(ranking)) == len(ranking) for ranking in rankings)
+        if name not in ("longest-title", "closed-book"):
+            assert {len(ranking) for ranking in rankings} == {5}
+    # Every second question names its article.
+    assert any(row["output"][0]["provenance"] for row in records["longest-title"])
+
+    trained = {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}
+    assert tables(run_rows(script="baselines").stdout) == tables(printed)
+    figures = tmp_path / "costs.json"
+    run_rows("--json", figures, "--num_queries=2", "--rows", *BASELINES, "basic", script="costs")
+    assert trained.items() <= {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}.items()
+    costs = {(one["row"], one["strategy"]): one for one in json.loads(figures.read_text(encoding="utf-8"))}
+    assert len(costs) == len(BASELINES) + 4
+    assert costs["dense", "baseline"]["index_bytes"] >= 4 * 32 * len(DOCUMENTS)
+    assert costs["plain-gr", "baseline"]["index_bytes"] == costs["basic", "rag"]["index_bytes"] > 0
+    assert all(0 < one["median"] <= one["worst"] for one in costs.values())
