@@ -248,6 +248,7 @@ class CoTrainer:
                 labelled_share=self.arguments.labelled_share,
                 max_pseudo_ratio=self.arguments.max_pseudo_ratio,
                 weighting=self.arguments.weighting,
+                docid_target=self.arguments.docid_target,
                 seed=f"{self.seed}-{iteration}-{role}",
             )
             seed = self.seed + iteration

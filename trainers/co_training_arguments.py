@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from .evaluation import METRICS
-from .exchange import WEIGHTINGS
+from .exchange import DOCID_TARGETS, WEIGHTINGS
 
 
 @dataclass
@@ -24,6 +24,9 @@ class CoTrainingArguments:
             there is, the most confident first; all of them by default.
         weighting (`str`, *optional*, defaults to `"linear"`): how confidence weighs a partner's sample in the loss,
             see [`exchange_samples`].
+        docid_target (`str`, *optional*, defaults to `"first"`): which docid a partner's sample teaches, the writer's
+            first one or the `"source"` of the query, see [`exchange_samples`]. They differ where
+            `ConfidenceArguments.max_round_trip_rank` is not 1.
         restart_from_warm_up (`bool`, *optional*, defaults to `False`): train each iteration from the warmed-up models
             on all kept samples so far, instead of from the last models on the new ones.
         dev_metric (`str`, *optional*, defaults to `"r_precision"`): the score that decides, see `evaluation.METRICS`.
@@ -51,6 +54,10 @@ class CoTrainingArguments:
         default="linear",
         metadata={"help": "How confidence weighs a partner's sample.", "choices": list(WEIGHTINGS)},
     )
+    docid_target: str = field(
+        default="first",
+        metadata={"help": "Docid that a partner's sample teaches.", "choices": list(DOCID_TARGETS)},
+    )
     restart_from_warm_up: bool = field(
         default=False, metadata={"help": "Start each iteration from the warmed-up models, with all kept samples."}
     )
@@ -72,6 +79,8 @@ class CoTrainingArguments:
             raise ValueError(f"`max_pseudo_ratio` is {self.max_pseudo_ratio}; it must be above 0, or None for no cap.")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"`weighting` is {self.weighting!r}; it must be one of {WEIGHTINGS}.")
+        if self.docid_target not in DOCID_TARGETS:
+            raise ValueError(f"`docid_target` is {self.docid_target!r}; it must be one of {DOCID_TARGETS}.")
         if self.dev_metric not in METRICS:
             raise ValueError(f"`dev_metric` is {self.dev_metric!r}; it must be one of {METRICS}.")
         if self.max_dev_drop < 0:

@@ -11,6 +11,7 @@ from dataset_builders.features import SAMPLE_FEATURES
 logger = logging.getLogger(__name__)
 
 WEIGHTINGS = ("none", "linear", "rank")
+DOCID_TARGETS = ("first", "source")
 
 
 def exchange_samples(
@@ -20,6 +21,7 @@ def exchange_samples(
     labelled_share: float,
     max_pseudo_ratio: float | None,
     weighting: str,
+    docid_target: str = "first",
     seed: int | str,
 ) -> Dataset:
     """
@@ -42,6 +44,10 @@ def exchange_samples(
         weighting (`str`):
             Weight of a partner's sample in the loss: `"none"` 1; `"linear"` its confidence score; `"rank"` its rank
             among those taken, counted from the least confident (the mean rank of equal scores), by their number.
+        docid_target (`str`, *optional*, defaults to `"first"`):
+            Which docid a partner's sample teaches: `"first"` the one that the writer ranked first; `"source"` the
+            document that the query was written from, which takes the first place of the ranking. What the writer did
+            not find at all has no such place and is left out.
         seed (`int` or `str`):
             Seed of the draw of labelled samples.
 
@@ -50,10 +56,14 @@ def exchange_samples(
         `confidence["score"]`, which is where [`training_examples`] reads it; behind them the labelled ones.
 
     Raises:
-        ValueError: if `weighting` is unknown, or if none of the partner's samples is left.
+        ValueError: if `weighting` or `docid_target` is unknown, or if none of the partner's samples is left.
     """
     if weighting not in WEIGHTINGS:
         raise ValueError(f"`weighting` is {weighting!r}; it must be one of {WEIGHTINGS}.")
+    if docid_target not in DOCID_TARGETS:
+        raise ValueError(f"`docid_target` is {docid_target!r}; it must be one of {DOCID_TARGETS}.")
+    if docid_target == "source":
+        kept = [_source_first(sample) for sample in kept if sample["confidence"]["round_trip_rank"]]
     taken = _most_confident(kept, len(kept) if max_pseudo_ratio is None else int(max_pseudo_ratio * len(labelled)))
     if not taken:
         raise ValueError(
@@ -79,6 +89,13 @@ def exchange_samples(
             labelled_share,
         )
     return concatenate_datasets([Dataset.from_list(weighted, features=SAMPLE_FEATURES), labelled.select(rows)])
+
+
+def _source_first(sample: dict) -> dict:
+    """The sample, the document that its query was written from in front of the others."""
+    rank = sample["confidence"]["round_trip_rank"]
+    order = [rank - 1, *(place for place in range(len(sample["rows"])) if place != rank - 1)]
+    return sample | {name: [sample[name][place] for place in order] for name in ("docids", "rows")}
 
 
 def _most_confident(samples: list[dict], number: int) -> list[dict]:

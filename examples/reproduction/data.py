@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from collections.abc import Iterable
 from functools import cached_property
 
 from datasets import Dataset
@@ -84,13 +85,16 @@ class Data:
 
     @cached_property
     def index_samples(self) -> Dataset:
-        """The bare articles ([`datasets.Dataset`]), for `document_to_docid`."""
+        """The bare articles to train on ([`datasets.Dataset`]), for `document_to_docid`."""
+        return self.bare_articles(self.index_rows)
+
+    def bare_articles(self, rows: Iterable[int]) -> Dataset:
+        """The articles of these rows as samples ([`datasets.Dataset`])."""
         titles = self.processor.collection["title"][:]
-        rows = [
-            new_sample(id=f"collection-{row}", docids=[titles[row]], rows=[row], source="collection")
-            for row in self.index_rows
+        samples = [
+            new_sample(id=f"collection-{row}", docids=[titles[row]], rows=[row], source="collection") for row in rows
         ]
-        return Dataset.from_list(rows, features=SAMPLE_FEATURES)
+        return Dataset.from_list(samples, features=SAMPLE_FEATURES)
 
     @cached_property
     def _labelled(self) -> dict[str, Dataset]:
@@ -123,13 +127,25 @@ class Data:
 
     @cached_property
     def auxiliary(self) -> Dataset:
-        """What the external LLM wrote about the articles and the quality filters kept ([`datasets.Dataset`])."""
+        """What the external LLM wrote about the articles to train on ([`datasets.Dataset`])."""
+        return self.auxiliary_of(self.index_rows)
+
+    def auxiliary_of(self, rows: list[int] | None) -> Dataset:
+        """
+        What the external LLM wrote and the quality filters kept.
+
+        Args:
+            rows (`list[int]`, *optional*): of the articles that it is asked to write about; `None` for all.
+
+        Returns:
+            `datasets.Dataset`: samples in the common schema.
+        """
         builder = AuxiliaryBuilder(
             cache_dir=self.cache,
             collection=self.collection,
             llm=self.settings.llm or self.settings.backbone,
             journal=str(self.settings.root / "auxiliary"),
-            rows=self.index_rows,
+            rows=rows,
             num_related=2,
             quality=self.quality,
         )

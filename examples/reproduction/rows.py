@@ -10,6 +10,7 @@ from settings import (
     AUXILIARY_RATES,
     EXCHANGE_RATES,
     NUM_DOCUMENTS,
+    RATES_OF_REPETITION,
     Settings,
     adapter_config,
     co_training,
@@ -119,6 +120,24 @@ class Rows:
         )
         return {role: Path(folder) for role, folder in trainer.run()["iterations"][iterations]["models"].items()}
 
+    def whole_collection(self) -> dict[str, Path]:
+        """
+        What the checkpoints are: the first iteration gone on with all articles, those that the other rows know of by
+        their titles only among them, and the labels again.
+        """
+        known = set(self.data.index_rows)
+        others = [row for row in range(len(self.data.processor.collection)) if row not in known]
+        articles = concatenate_datasets([self.data.bare_articles(others), self.data.auxiliary_of(None)])
+
+        def examples(role: str) -> Dataset:
+            parts = [
+                self._examples(articles, role, AUXILIARY_RATES),
+                self._examples(self.data.train, role, RATES_OF_REPETITION),
+            ]
+            return concatenate_datasets(parts)
+
+        return self._train("whole-collection", self.train("co-training-1"), examples, 5e-4)
+
     def no_auxiliary(self) -> dict[str, Path]:
         """One iteration of co-training after the warm-up on the labels alone."""
         return self.co_training("basic", 1)
@@ -167,6 +186,7 @@ class Rows:
             labelled_share=arguments.labelled_share,
             max_pseudo_ratio=arguments.max_pseudo_ratio,
             weighting=arguments.weighting,
+            docid_target=arguments.docid_target,
             seed=f"{self.settings.seed}-1-{role}",
         )
         return self._examples(exchanged, role, EXCHANGE_RATES)
@@ -202,11 +222,14 @@ class Rows:
         return [sample for sample in self._written(role) if sample["kept"]]
 
 
-ROWS = {
-    "basic": Rows.basic,
-    "auxiliary": Rows.auxiliary,
+CONTROLS = {
     "continued": Rows.continued,
     "no-exchange": Rows.no_exchange,
     "no-filter": Rows.no_filter,
     "no-auxiliary": Rows.no_auxiliary,
+}
+ROWS = CONTROLS | {
+    "basic": Rows.basic,
+    "auxiliary": Rows.auxiliary,
+    "whole-collection": Rows.whole_collection,
 }

@@ -8,7 +8,7 @@ import logging
 
 from data import Data
 from judging import judge, print_scores
-from rows import ROWS, Rows
+from rows import CONTROLS, Rows
 from settings import Settings
 from trl import TrlParser
 
@@ -24,7 +24,7 @@ def main() -> None:
     data = Data(settings, quality)
     rows = Rows(settings, data, confidence)
     after = [f"co-training-{iteration + 1}" for iteration in range(settings.iterations)]
-    for name in settings.rows or [*list(ROWS)[:2], *after, *list(ROWS)[2:]]:
+    for name in settings.rows or ["basic", "auxiliary", *after, *CONTROLS]:
         paths = judge(settings, data, rows.models, name, rows.train(name))
         print_scores(settings.dev, {f"{name} {strategy}": path for strategy, path in paths.items()})
 

@@ -82,6 +82,13 @@ RATES_OF_MANY_LABELS = {
     "document_to_query": 0.2,
     "document_to_docid": 0.2,
 }
+RATES_OF_REPETITION = {
+    "query_to_docid": 1,
+    "query_answer_to_docid": 1,
+    "closed_book_answer": 1,
+    "grounded_answer": 0.2,
+    "document_to_query": 0.1,
+}
 FEW_LABELS = 500  # to train on: below that
 
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from judging import STRATEGY, TITLE
 from plots import plot_iterations, plot_label_efficiency
 from transformers import HfArgumentParser
 
 from dataset_builders.writing import write_text
 from trainers.kilt_predictions import GoldQuery, align_predictions, read_gold, read_predictions
 from trainers.score_breakdown import compare_groups, group_scores, query_groups, query_scores
-
-TITLE = ("title",)
 
 # Column of the table: the metric and the group of queries.
 COLUMNS = {
@@ -46,7 +45,17 @@ COMPARISONS = [
         )
         for row in rows
     ],
-    *[(("co-training-2", strategy), ("co-training-2", "rag")) for strategy in ("gar", "ensemble", "cascade")],
+    *[
+        ((f"co-training-{iteration}", strategy), (f"co-training-{iteration}", "rag"))
+        for iteration in (1, 2)
+        for strategy in ("gar", "ensemble", "cascade")
+    ],
+    *[
+        ((row, strategy), (baseline, STRATEGY))
+        for row in ("auxiliary", "co-training-1", "whole-collection")
+        for strategy in ("rag", "ensemble")
+        for baseline in ("plain-gr", "dense-tuned", "closed-book", "dense-rag", "corpus-lm")
+    ],
 ]
 
 

@@ -83,3 +83,30 @@ def test_what_leaves_nothing_to_learn_from_is_refused(exchange, labelled):
         exchange_samples([], labelled, **OPTIONS)
     with pytest.raises(ValueError, match="`weighting` is 'square'"):
         exchange(weighting="square")
+
+
+def test_the_source_of_the_query_takes_the_first_place_where_it_is_asked_for(make_sample, labelled):
+    def kept(number, rank):
+        return make_sample(
+            number,
+            "gar",
+            id=f"rank {rank}",
+            docids=["a", "b", "c"],
+            rows=[4, 5, 6],
+            confidence={"score": 0.5, "round_trip_rank": rank},
+        )
+
+    samples = [kept(20, 1), kept(21, 3), kept(22, 0)]
+    first = exchange_samples(samples, labelled, **OPTIONS)
+    assert [one["docids"] for one in first][:3] == 3 * [["a", "b", "c"]]
+    source = exchange_samples(samples, labelled, docid_target="source", **OPTIONS)
+    assert ids(source) == ["rank 1", "rank 3"]
+    assert [(one["docids"], one["rows"]) for one in source][:2] == [
+        (["a", "b", "c"], [4, 5, 6]),
+        (["c", "a", "b"], [6, 4, 5]),
+    ]
+
+
+def test_an_unknown_docid_target_is_refused(exchange):
+    with pytest.raises(ValueError, match="`docid_target` is 'gold'"):
+        exchange(docid_target="gold")
