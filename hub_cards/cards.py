@@ -223,6 +223,8 @@ def _eval_results(run: dict[str, Any], role: str, org: str | None) -> list[EvalR
         raise ValueError(
             f"run.json: evaluation.rows has no row of the system {role!r} in the stage {stage!r}: evaluate it first."
         )
+    # Questions that are no part of the run's data have a name of their own.
+    test_set = run["evaluation"].get("test_set")
     results = []
     for row in rows:
         if row["system"] not in (role, "ensemble", "cascade"):
@@ -233,9 +235,9 @@ def _eval_results(run: dict[str, Any], role: str, org: str | None) -> list[EvalR
             results.append(
                 EvalResult(
                     task_type=task_type,
-                    dataset_type=f"{org}/mint-pseudo" if org else "mint-pseudo",
-                    dataset_name=f"Questions on {run['collection']['name']}",
-                    dataset_config="basic",
+                    dataset_type=test_set or (f"{org}/mint-pseudo" if org else "mint-pseudo"),
+                    dataset_name=test_set or f"Questions on {run['collection']['name']}",
+                    dataset_config=None if test_set else "basic",
                     dataset_split="test",
                     metric_type=key,
                     metric_value=row[key],

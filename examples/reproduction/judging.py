@@ -43,12 +43,11 @@ def judge(
     paths = {strategy: settings.folder / "predictions" / f"{name}.{strategy}.jsonl" for strategy in strategies}
     if all(path.is_file() for path in paths.values()):
         return paths
-    options = {"num_beams": settings.num_beams, "num_documents": NUM_DOCUMENTS, "batch_size": 32}
     loaded, replies = models.load(folders), settings.folder / "replies" / name
     for role, model in loaded.items():
-        model.answer_temperatures[role] = _temperature(data, model, role, replies / f"validation-{role}", options)
+        model.answer_temperatures[role] = answer_temperature(settings, data, model, name, role)
     predicted = predict_strategies(
-        data.dev["query"][:], data.processor, strategies, replies / "dev", **loaded, show_progress=False, **options
+        data.dev["query"][:], data.processor, strategies, replies / "dev", **loaded, **_options(settings)
     )
     for strategy, path in paths.items():
         write_replies(path, data, predicted[strategy])
@@ -86,12 +85,33 @@ def print_scores(dev: str, paths: dict[str, Path]) -> None:
     print(score_table(table), flush=True)
 
 
-def _temperature(data: Data, model, role: str, folder: Path, options: dict) -> float:
-    """The temperature of a role's answers, calibrated on the labels that were held out."""
-    samples = data.validation
+def answer_temperature(settings: Settings, data: Data, model, name: str, role: str) -> float:
+    """
+    The temperature of a role's answers, calibrated on the labels that were held out.
+
+    Args:
+        settings ([`Settings`]): where the replies go.
+        data ([`Data`]): the labels.
+        model ([`MintForConditionalGeneration`]): the model.
+        name (`str`): name of the row.
+        role (`str`): the model's role.
+
+    Returns:
+        `float`: see [`calibrate_temperature`].
+    """
+    samples, folder = data.validation, settings.folder / "replies" / name / f"validation-{role}"
 
     def predict(items: range) -> list[dict]:
-        return predict_role(samples.select(items), data.processor, model, role, **options)
+        return predict_role(samples.select(items), data.processor, model, role, **_options(settings))
 
     replies = in_blocks(len(samples), BLOCK_SIZE, folder, predict)
     return score_role(samples, replies, data.processor)["answer_temperature"]
+
+
+def _options(settings: Settings) -> dict:
+    return {
+        "num_beams": settings.num_beams,
+        "num_documents": NUM_DOCUMENTS,
+        "batch_size": 32,
+        "show_progress": False,
+    }

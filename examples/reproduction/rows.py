@@ -191,6 +191,13 @@ class Rows:
         )
         return self._examples(exchanged, role, EXCHANGE_RATES)
 
+    def exchanged(self) -> dict[str, int]:
+        """How many samples (`dict[str, int]`) the first iteration wrote, `"train"`, and of them `"kept"`."""
+        return {
+            "train": sum(len(self._written(role)) for role in ROLES),
+            "kept": sum(len(self._kept(role)) for role in ROLES),
+        }
+
     def _train(
         self, name: str, start: dict[str, Path], examples: Callable[[str], Dataset], learning_rate: float
     ) -> dict[str, Path]:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel
@@ -103,6 +105,20 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     assert {path.parent.relative_to(root) for path in now.keys() - trained.keys()} == {
         folder.parent.relative_to(root) / "labels-10-seed-1" / "basic" / f"mint-{role}" for role in ROLES
     }
+
+    checkpoints = tmp_path / "checkpoints"
+    options = ["--row=whole-collection", f"--checkpoints={checkpoints}", "--test_set=tiny questions"]
+    run_rows(*options, script="checkpoints")
+    report = json.loads((checkpoints / "run.json").read_text(encoding="utf-8"))
+    assert report["data"]["co_training"]["train"] == 16 >= report["data"]["co_training"]["kept"] > 0
+    for role in ROLES:
+        checkpoint = checkpoints / f"mint-{role}-adapter"
+        weights = load_file(checkpoint / "adapter_model.safetensors")
+        trained = load_file(folder / "whole-collection" / f"mint-{role}" / "adapter_model.safetensors")
+        assert weights.keys() == trained.keys()
+        assert all(torch.equal(weight, trained[name].bfloat16()) for name, weight in weights.items())
+        card = (checkpoint / "README.md").read_text(encoding="utf-8")
+        assert f"On the {len(QUESTIONS) - 10} test questions of tiny questions." in card
 
     refused = run_rows("--num_index_documents=5", "--rows", "basic", succeeds=False).stderr
     assert "names 12 articles, not 5" in refused
