@@ -39,8 +39,8 @@ benchmark: assets  ## every script of examples/benchmarks
 	@set -e; for script in $(filter-out $(NO_BENCHMARK:%=examples/benchmarks/%),$(wildcard examples/benchmarks/*.py)); do \
 		echo "$$script"; $(RUN) $$script $(ARGS); done
 
-serve: $(INSTALLED)  ## the web page of the demo that has been run, on 127.0.0.1:7860
-	$(RUN) -c "from hub_cards.serve import launch_app; launch_app('outputs/demo')"
+serve: assets  ## the web page of the trained checkpoints, on 127.0.0.1:7860 (ARGS="--run outputs/demo": of a run)
+	$(RUN) examples/serve.py $(ARGS)
 
 clean:  ## remove .venv, builds and caches; outputs/ and the asset cache stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """The checkpoints that come with the project, made into the folder of a run: served, asked and evaluated like one.
 
 python examples/trained_checkpoints.py
-python examples/evaluate_mint.py --rag outputs/checkpoints/mint-rag --gar outputs/checkpoints/mint-gar ...
+python examples/evaluate_mint.py --rag_model outputs/checkpoints/mint-rag --gar_model outputs/checkpoints/mint-gar \\
+    --labelled questions.jsonl --output_dir outputs/checkpoints/evaluation
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from trainers.adapter_models import ADAPTER_WEIGHTS_NAME, AdapterModels
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
+QUESTIONS = Path(__file__).parent / "data" / "vital_questions.jsonl"
 ROLES = ("rag", "gar")
 SOURCE = "checkpoints.json"
 
@@ -49,7 +51,7 @@ def unpack_checkpoints(output_dir: str | Path) -> Path:
         output_dir (`str` or `pathlib.Path`): folder to write.
 
     Returns:
-        `pathlib.Path`: the folder: `mint-collection/`, `mint-pseudo/` (a few questions), `mint-base/`,
+        `pathlib.Path`: the folder: `mint-collection/`, `mint-pseudo/` (the demo's questions), `mint-base/`,
         `mint-<role>-adapter/`, both merged in `mint-<role>/`, `run.json`.
 
     Raises:
@@ -68,7 +70,7 @@ def unpack_checkpoints(output_dir: str | Path) -> Path:
     write_collection(build(builder)["train"], folder / "mint-collection")
     questions = BasicBuilder(
         cache_dir=cache,
-        data_files={"test": str(CHECKPOINTS / "questions.jsonl")},
+        data_files=str(QUESTIONS),
         collection=str(folder / "mint-collection"),
     )
     write_config(build(questions), folder / "mint-pseudo", "basic")

@@ -182,7 +182,7 @@ class CoTrainer:
         def write(items: range) -> list[dict]:
             return write_samples(
                 models[role],
-                models[PARTNER[role]],
+                self._partner(models, role),
                 [rows[item] for item in items],
                 self.processor,
                 iteration,
@@ -195,16 +195,22 @@ class CoTrainer:
         in_blocks(number, self.arguments.block_size, self._written(iteration, role), write)
         return {"samples": number}
 
+    def _partner(self, models: dict, role: str):
+        """The model that is asked whether it agrees; none where no agreement counts."""
+        agreement = self.confidence.weight_docid_agreement or self.confidence.weight_answer_agreement
+        return models[PARTNER[role]] if agreement else None
+
     def _calibrate(self, iteration: int) -> dict:
         """Thresholds by role, from the replies to labelled queries; only the rule "calibrated" asks for them."""
         if self.confidence.keep != "calibrated":
             return {}
         models, thresholds = self._load(iteration), {}
         for role in PARTNER:
+            pair = models[role], self._partner(models, role)
             signals = self._over_validation(
                 self._folder(iteration) / f"{role}_calibration",
-                lambda samples, role=role: labelled_signals(
-                    models[role], models[PARTNER[role]], samples, self.processor, role=role, **self.inference_options
+                lambda samples, pair=pair, role=role: labelled_signals(
+                    *pair, samples, self.processor, role=role, **self.inference_options
                 ),
             )
             thresholds[role] = calibrate_threshold(signals, self.confidence)

@@ -29,7 +29,8 @@ class ConfidenceArguments:
     How samples are scored and filtered (`mint.md`, Stage 2, step 3).
 
     A sample's score is the weighted mean of its signals, each brought to [0, 1]: `exp(log-probability)` of docid and
-    answer, 1 / rank of the round trip (0 if the source document is not found), and the two agreements.
+    answer, 1 / rank of the round trip (0 if the source document is not found), and the two agreements. Where neither
+    agreement has a weight, the other model is not asked, which is more than half of the work.
 
     Args:
         weight_docid (`float`, *optional*, defaults to 1.0): weight of the docid's log-probability.

@@ -15,7 +15,7 @@ PARTNER = {"rag": "gar", "gar": "rag"}
 
 def write_samples(
     model: MintForConditionalGeneration,
-    partner: MintForConditionalGeneration,
+    partner: MintForConditionalGeneration | None,
     rows: list[int],
     processor: MintProcessor,
     iteration: int,
@@ -32,8 +32,11 @@ def write_samples(
     (query, answer) -> docids. The partner then answers the query in its own way, for the agreement.
 
     Args:
-        model, partner ([`MintForConditionalGeneration`]):
-            The writer and the model of the other role; one object, if it holds an adapter for each role.
+        model ([`MintForConditionalGeneration`]):
+            The writer.
+        partner ([`MintForConditionalGeneration`], *optional*):
+            The model of the other role, the same object if that holds an adapter for each role. With `None` there are
+            no agreements, and less than half of the work.
         rows (`list[int]`):
             Rows of the unlabelled documents.
         processor ([`MintProcessor`]):
@@ -79,7 +82,7 @@ def write_samples(
 
 def labelled_signals(
     model: MintForConditionalGeneration,
-    partner: MintForConditionalGeneration,
+    partner: MintForConditionalGeneration | None,
     samples: Dataset,
     processor: MintProcessor,
     *,
@@ -120,7 +123,17 @@ def _replies(model, partner, queries: list[str], processor: MintProcessor, role:
     # One inference for both: two roles of one object are switched by it before each use.
     inference = StrategyInference(queries, processor, **{role: model, PARTNER[role]: partner}, **options)
     found, answers = _retrieved_and_answered(inference, role)
-    other_found, other_answers = _retrieved_and_answered(inference, PARTNER[role])
+    if partner is None:
+        agreements = [{}] * len(queries)
+    else:
+        other_found, other_answers = _retrieved_and_answered(inference, PARTNER[role])
+        agreements = [
+            {
+                "docid_agreement": _reciprocal(_rank(found.rows[i][0], other_found.rows[i])),
+                "answer_agreement": answer_f1(answers.texts[i], other_answers.texts[i]),
+            }
+            for i in range(len(queries))
+        ]
     return [
         {
             "answers": [answers.texts[i]],
@@ -130,8 +143,7 @@ def _replies(model, partner, queries: list[str], processor: MintProcessor, role:
                 "docid_log_prob": found.scores[i][0]
                 / len(encode_targets(processor.tokenizer, found.docids[i][:1])[0]),
                 "answer_log_prob": answers.log_probs[i],
-                "docid_agreement": _reciprocal(_rank(found.rows[i][0], other_found.rows[i])),
-                "answer_agreement": answer_f1(answers.texts[i], other_answers.texts[i]),
+                **agreements[i],
             },
         }
         for i in range(len(queries))

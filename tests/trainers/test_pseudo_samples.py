@@ -103,6 +103,13 @@ def test_agreement_is_with_what_the_partner_makes_of_the_query(write, models, wr
         assert sample["confidence"]["answer_agreement"] == answer_f1(sample["answers"][0], answer)
 
 
+def test_without_a_partner_only_the_agreements_are_missing(write, models, writer_role, processor):
+    alone = write_samples(models[writer_role], None, ROWS, processor, 3, role=writer_role, **OPTIONS)
+    for sample, asked in zip(alone, write(), strict=True):
+        without = asked["confidence"] | {"docid_agreement": None, "answer_agreement": None}
+        assert sample == asked | {"confidence": without}
+
+
 def test_the_seed_alone_decides_the_queries(write):
     first, other = (write(temperature=1.0, seed=seed) for seed in (1, 2))
     torch.rand(11)
