@@ -92,7 +92,7 @@ def main() -> None:
         },
         "data": {
             "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.dev)},
-            "auxiliary": {"train": len(data.auxiliary_of(None))},
+            "auxiliary": {"train": len(data.auxiliary_of_all)},
             "co_training": rows.exchanged(),
         },
         "training": {

@@ -128,18 +128,15 @@ class Data:
     @cached_property
     def auxiliary(self) -> Dataset:
         """What the external LLM wrote about the articles to train on ([`datasets.Dataset`])."""
-        return self.auxiliary_of(self.index_rows)
+        return self._auxiliary_of(self.index_rows)
 
-    def auxiliary_of(self, rows: list[int] | None) -> Dataset:
-        """
-        What the external LLM wrote and the quality filters kept.
+    @cached_property
+    def auxiliary_of_all(self) -> Dataset:
+        """What the external LLM wrote about all articles ([`datasets.Dataset`])."""
+        return self._auxiliary_of(list(range(len(self.processor.collection))))
 
-        Args:
-            rows (`list[int]`, *optional*): of the articles that it is asked to write about; `None` for all.
-
-        Returns:
-            `datasets.Dataset`: samples in the common schema.
-        """
+    def _auxiliary_of(self, rows: list[int]) -> Dataset:
+        """What the quality filters keep of the external LLM's replies."""
         builder = AuxiliaryBuilder(
             cache_dir=self.cache,
             collection=self.collection,

@@ -127,7 +127,7 @@ class Rows:
         """
         known = set(self.data.index_rows)
         others = [row for row in range(len(self.data.processor.collection)) if row not in known]
-        articles = concatenate_datasets([self.data.bare_articles(others), self.data.auxiliary_of(None)])
+        articles = concatenate_datasets([self.data.bare_articles(others), self.data.auxiliary_of_all])
 
         def examples(role: str) -> Dataset:
             parts = [
