@@ -8,6 +8,8 @@ import torch
 from accelerate import PartialState
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from modeling_mint.compute_dtype import compute_dtype
+
 from .replies import Reply, ReplyForm
 from .shared_prefix import SHARED_PREFIX
 
@@ -27,8 +29,9 @@ class LocalLLM:
     Args:
         name_or_path (`str`):
             Folder or Hub id of the model.
-        dtype (`str`, *optional*, defaults to `"bfloat16"`):
-            Data type of the weights.
+        dtype (`str`, *optional*):
+            Data type of the weights. Defaults to what the machine computes fastest in, see
+            [`~modeling_mint.compute_dtype.compute_dtype`].
         batch_size (`int`, *optional*, defaults to `32`):
             Prompts computed together.
         chat (`bool`, *optional*, defaults to `False`):
@@ -40,7 +43,7 @@ class LocalLLM:
             computed here (raised by the first reply).
     """
 
-    def __init__(self, name_or_path: str, dtype: str = "bfloat16", batch_size: int = 32, chat: bool = False):
+    def __init__(self, name_or_path: str, dtype: str | None = None, batch_size: int = 32, chat: bool = False):
         self.name = Path(name_or_path).name if Path(name_or_path).is_dir() else name_or_path
         self.chat = chat
         self.batch_size = batch_size
@@ -51,7 +54,10 @@ class LocalLLM:
                 "with a prompt whose examples the model can continue."
             )
         self.model = AutoModelForCausalLM.from_pretrained(
-            name_or_path, dtype=dtype, attn_implementation=SHARED_PREFIX, device_map=PartialState().device
+            name_or_path,
+            dtype=dtype or compute_dtype(),
+            attn_implementation=SHARED_PREFIX,
+            device_map=PartialState().device,
         ).eval()
         self._vocabulary = Vocabulary(self.tokenizer, self.model)
 

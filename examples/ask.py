@@ -12,6 +12,7 @@ from transformers import pipeline
 from transformers.utils import logging
 
 import modeling_mint  # noqa: F401  (registers the pipeline)
+from modeling_mint.compute_dtype import compute_dtype
 
 
 @dataclass
@@ -45,7 +46,7 @@ def main() -> None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"{folder} is missing: run examples/run_mint.py first.")
     logging.disable_progress_bar()
-    ask = pipeline("mint", **models, strategy=settings.run.strategy, trust_remote_code=True)
+    ask = pipeline("mint", **models, dtype=compute_dtype(), strategy=settings.run.strategy, trust_remote_code=True)
     reply = ask(question.question, top_k=question.top_k, threshold=question.threshold)
     print("(no answer: too unsure)" if reply["abstained"] else reply["answer"], f"  confidence {reply['score']:.2f}")
     for document in reply["documents"]:

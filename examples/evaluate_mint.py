@@ -31,6 +31,7 @@ from warm_up import inference_options, role_models
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.writing import write_text
 from modeling_mint import STRATEGIES, MintForConditionalGeneration, MintProcessor
+from modeling_mint.compute_dtype import compute_dtype
 from modeling_mint.processing_mint import page_titles
 from trainers.baselines import longest_title_match
 from trainers.evaluation import (
@@ -112,7 +113,7 @@ def evaluate(settings: Settings, folder: RunFolder) -> dict:
 
 def untuned_model(settings: Settings, role: str) -> MintForConditionalGeneration:
     """The backbone as it comes, in a MINT role."""
-    dtype = torch.bfloat16 if settings.training.bf16 else torch.float32
+    dtype = compute_dtype() if settings.training.bf16 else torch.float32
     model = MintForConditionalGeneration.from_backbone_pretrained(
         resolve(settings.run.backbone), role=role, docid_granularity=settings.run.docid_granularity, dtype=dtype
     )

@@ -12,6 +12,7 @@ from evaluation_arguments import EvaluationArguments
 from dataset_builders.kilt import read_record
 from dataset_builders.writing import file_fingerprint, write_text
 from modeling_mint import MintForConditionalGeneration, MintProcessor
+from modeling_mint.compute_dtype import compute_dtype
 from modeling_mint.processing_mint import page_titles
 from trainers.kilt_predictions import (
     TITLE,
@@ -137,13 +138,13 @@ def _load(arguments: EvaluationArguments) -> tuple[MintProcessor, dict[str, Mint
     device = PartialState().device
     if arguments.base:
         adapters = {role: resolve(getattr(arguments, f"{role}_adapter")) for role in sorted(arguments.roles())}
-        model = MintForConditionalGeneration.from_pretrained(resolve(arguments.base))
+        model = MintForConditionalGeneration.from_pretrained(resolve(arguments.base), dtype=compute_dtype())
         model.load_roles(adapters)
         return MintProcessor.from_pretrained(arguments.base), dict.fromkeys(adapters, model.to(device))
     models = {}
     for role in sorted(arguments.roles(), reverse=True):
         name = resolve(getattr(arguments, f"{role}_model"))
-        models[role] = MintForConditionalGeneration.from_pretrained(name).to(device)
+        models[role] = MintForConditionalGeneration.from_pretrained(name, dtype=compute_dtype()).to(device)
         if models[role].config.role != role:
             raise ValueError(f"{name} is a {models[role].config.role.upper()} model, given as --{role}_model.")
     return MintProcessor.from_pretrained(arguments.rag_model or arguments.gar_model), models

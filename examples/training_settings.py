@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig
 
+from modeling_mint.compute_dtype import compute_dtype
 from trainers.evaluation import METRICS
 from trainers.task_sampling import TASK_SAMPLING, TaskSampling
 
@@ -46,7 +47,7 @@ class TrainingSettings:
             higher, the more even.
         task_rates (`str`, *optional*): JSON object, how often a task's examples are taken, such as
             `{"document_to_query": 0.5, "query_to_docid": 3}`.
-        bf16 (`bool`, *optional*, defaults to `True`): mixed precision.
+        bf16 (`bool`, *optional*, defaults to `True`): mixed precision, if the machine computes in bfloat16.
         save_steps (`int`, *optional*, defaults to 100): optimizer steps between checkpoints.
         logging_steps (`int`, *optional*, defaults to 10): optimizer steps between logs of the losses.
         report_to (`str`, *optional*, defaults to `"none"`): where logs go besides standard error: `"trackio"`,
@@ -89,7 +90,7 @@ class TrainingSettings:
     task_rates: dict | str | None = field(
         default=None, metadata={"help": "JSON object: how often a task's examples are taken.", "type": str}
     )
-    bf16: bool = field(default=True, metadata={"help": "Mixed precision."})
+    bf16: bool = field(default=True, metadata={"help": "Mixed precision, if the machine computes in bfloat16."})
     save_steps: int = field(default=100, metadata={"help": "Optimizer steps between checkpoints."})
     logging_steps: int = field(default=10, metadata={"help": "Optimizer steps between logs of the losses."})
     report_to: str = field(default="none", metadata={"help": "Where logs go.", "choices": list(REPORTERS)})
@@ -157,7 +158,7 @@ def training_arguments(training: TrainingSettings, epochs: float, learning_rate:
         "lambda_generation": training.lambda_generation,
         "lambda_auxiliary": training.lambda_auxiliary,
         "lambda_exchange": training.lambda_exchange,
-        "bf16": training.bf16,
+        "bf16": training.bf16 and compute_dtype() == torch.bfloat16,
         "use_cpu": not torch.cuda.is_available(),
         # Each weight that is trained takes part in every step.
         "ddp_find_unused_parameters": False,

@@ -24,6 +24,7 @@ from transformers import TrainingArguments, set_seed
 
 from modeling_mint import MintConfig, MintForConditionalGeneration, MintProcessor
 from modeling_mint.adapters_mint import ADAPTER_CONFIG_NAME
+from modeling_mint.compute_dtype import compute_dtype
 from modeling_mint.configuration_mint import ROLES
 
 from .training_stage import TRAINING_LOG_NAME, run_stage, set_answer_temperature, whole_folder
@@ -36,8 +37,8 @@ class AdapterModels:
     RAG and GAR as two LoRA adapters, named by their roles, on one base that is held in memory once (`mint.md`,
     Notation; the adapters are our choice). `load` and `train` put adapter weights onto that base and never copy it.
 
-    The base is frozen and in bfloat16 (in float32 while an adapter trains on a CPU), or quantized (QLoRA); adapters
-    are in float32.
+    The base is frozen and in [`~modeling_mint.compute_dtype.compute_dtype`] (in float32 while an adapter trains on a
+    CPU), or quantized (QLoRA); adapters are in float32.
 
     Args:
         base_folder (`str` or `os.PathLike`):
@@ -104,6 +105,7 @@ class AdapterModels:
             base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
         # Before PEFT adds the adapters' weights.
         self._bfloat16_weights = [weight for weight in base.parameters() if weight.dtype == torch.bfloat16]
+        self._hold_base_in(compute_dtype())
         model = get_peft_model(base, self._new_config(), adapter_name=ROLES[0])
         for role in ROLES[1:]:
             model.add_adapter(role, self._new_config())
@@ -215,7 +217,7 @@ class AdapterModels:
         base.activation_checkpointing_disable()
         base.disable_input_require_grads()
         base.set_attn_implementation(attention)
-        self._hold_base_in(torch.bfloat16)
+        self._hold_base_in(compute_dtype())
         self._activate(role, trainable=False).eval()
         return log_history
 

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
+from modeling_mint.compute_dtype import compute_dtype
 
 from .adapter_models import AdapterModels
 from .training_stage import set_answer_temperature, train_stage, whole_folder
@@ -43,11 +44,13 @@ class FullModels:
             folders (`Mapping[str, Path]`): folders that `train` wrote, by role.
 
         Returns:
-            `dict[str, MintForConditionalGeneration]`: the models by role, in the type that they were saved in.
+            `dict[str, MintForConditionalGeneration]`: the models by role, in
+            [`~modeling_mint.compute_dtype.compute_dtype`].
         """
         device = PartialState().device
         return {
-            role: MintForConditionalGeneration.from_pretrained(folder).to(device) for role, folder in folders.items()
+            role: MintForConditionalGeneration.from_pretrained(folder, dtype=compute_dtype()).to(device)
+            for role, folder in folders.items()
         }
 
     def train(

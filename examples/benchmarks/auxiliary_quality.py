@@ -22,6 +22,7 @@ from dataset_builders.features import SAMPLE_FEATURES
 from dataset_builders.quality import QualityArguments
 from dataset_builders.writing import build, load_collection, write_text
 from modeling_mint import MintForConditionalGeneration, MintProcessor
+from modeling_mint.compute_dtype import compute_dtype
 from modeling_mint.tasks_mint import TASKS
 from trainers.evaluation import title_in_query
 from trainers.task_examples import tokenize_examples
@@ -121,7 +122,7 @@ def hits(arguments: Arguments, name: str, seed: int, samples: Dataset, judged: D
                 "per_device_train_batch_size": arguments.batch_size,
                 "lr_scheduler_type": "linear",
                 "warmup_steps": 0.05,
-                "bf16": True,
+                "bf16": compute_dtype() == torch.bfloat16,
                 "use_cpu": not torch.cuda.is_available(),
                 "gradient_checkpointing": False,
                 "logging_steps": 25,
@@ -132,7 +133,7 @@ def hits(arguments: Arguments, name: str, seed: int, samples: Dataset, judged: D
             },
         )
         del model
-        trained = MintForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        trained = MintForConditionalGeneration.from_pretrained(folder, dtype=compute_dtype()).eval()
         found = trained.retrieve(judged["query"], processor, num_beams=arguments.num_beams, k=1, show_progress=True)
         first_is_gold = [rows[0] in gold for rows, gold in zip(found.rows, judged["rows"], strict=True)]
         write_text(path, json.dumps(first_is_gold) + "\n")

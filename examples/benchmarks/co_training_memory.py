@@ -23,6 +23,7 @@ from transformers import AutoTokenizer, HfArgumentParser
 
 from dataset_builders.writing import write_collection
 from modeling_mint import MintProcessor
+from modeling_mint.compute_dtype import compute_dtype
 from trainers.evaluation import predict_role
 from trainers.role_models import AdapterModels, FullModels
 
@@ -51,8 +52,8 @@ class Arguments:
         num_documents (`int`, *optional*, defaults to 32): documents that each model writes for.
         inference_batch_size (`int`, *optional*, defaults to 16): queries worked on at a time.
         num_beams (`int`, *optional*, defaults to 10): beams of the docid search.
-        bf16 (`bool`, *optional*, defaults to `True`): mixed precision of the full models. The base of adapters is in
-            bfloat16 in any case.
+        bf16 (`bool`, *optional*, defaults to `True`): mixed precision of the full models, if the machine computes in
+            bfloat16.
         repeats (`int`, *optional*, defaults to 3): turns.
         json (`str`, *optional*): file for the figures.
     """
@@ -64,7 +65,7 @@ class Arguments:
     num_documents: int = field(default=32, metadata={"help": "Documents that each model writes for."})
     inference_batch_size: int = field(default=16, metadata={"help": "Queries worked on at a time."})
     num_beams: int = field(default=10, metadata={"help": "Beams of the docid search."})
-    bf16: bool = field(default=True, metadata={"help": "Mixed precision of the full models."})
+    bf16: bool = field(default=True, metadata={"help": "Where the machine can, mixed precision of the full models."})
     repeats: int = field(default=3, metadata={"help": "Turns."})
     json: str = field(default="", metadata={"help": "File for the figures."})
 
@@ -115,7 +116,7 @@ def measure(system: str, backbone: str, folder: Path, turn: int, arguments: Argu
         "max_steps": arguments.num_steps,
         "per_device_train_batch_size": arguments.batch_size,
         "learning_rate": 1e-4,
-        "bf16": arguments.bf16,
+        "bf16": arguments.bf16 and compute_dtype() == torch.bfloat16,
         "use_cpu": not on_gpu,
         "gradient_checkpointing": False,
         "save_strategy": "no",

@@ -40,6 +40,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from modeling_mint import MintForConditionalGeneration, MintProcessor
+from modeling_mint.compute_dtype import compute_dtype
 from trainers.joint_trainer import joint_trainer
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -70,7 +71,7 @@ class Arguments:
         warmup_steps (`int`, *optional*, defaults to 2): steps before them that are not.
         batch_size (`int`, *optional*, defaults to 8): examples of a step.
         repeats (`int`, *optional*, defaults to 5): turns.
-        bf16 (`bool`, *optional*, defaults to `True`): mixed precision.
+        bf16 (`bool`, *optional*, defaults to `True`): mixed precision, if the machine computes in bfloat16.
         attention (`str`, *optional*, defaults to `"eager"`): attention implementation.
         json (`str`, *optional*): file for the figures.
     """
@@ -84,7 +85,7 @@ class Arguments:
     warmup_steps: int = field(default=2, metadata={"help": "Steps before them that are not."})
     batch_size: int = field(default=8, metadata={"help": "Examples of a step."})
     repeats: int = field(default=5, metadata={"help": "Turns."})
-    bf16: bool = field(default=True, metadata={"help": "Mixed precision."})
+    bf16: bool = field(default=True, metadata={"help": "Where the machine can, mixed precision."})
     attention: str = field(default="eager", metadata={"help": "Attention implementation."})
     json: str = field(default="", metadata={"help": "File for the figures."})
 
@@ -177,7 +178,7 @@ def measure(system: str, kind: str, backbone: str, folder: str, arguments: Argum
         "per_device_train_batch_size": arguments.batch_size,
         "train_sampling_strategy": "sequential",
         "learning_rate": 1e-5,
-        "bf16": arguments.bf16,
+        "bf16": arguments.bf16 and compute_dtype() == torch.bfloat16,
         "use_cpu": not torch.cuda.is_available(),
         "activation_checkpointing": False,
         "logging_steps": 10,

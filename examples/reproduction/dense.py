@@ -6,6 +6,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import torch
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import (
@@ -16,6 +17,7 @@ from sentence_transformers import (
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from dataset_builders.bm25 import Bm25Retriever
+from modeling_mint.compute_dtype import compute_dtype
 from trainers.training_stage import whole_folder
 
 IVF_LISTS, IVF_PROBES = 100, 16
@@ -132,7 +134,7 @@ def tune_encoder(
             per_device_train_batch_size=32,
             learning_rate=2e-5,
             warmup_steps=0.1,
-            bf16=True,
+            bf16=compute_dtype() == torch.bfloat16,
             use_cpu=True,
             save_strategy="no",
             report_to="none",

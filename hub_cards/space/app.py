@@ -13,13 +13,13 @@ from transformers import pipeline
 
 if __package__:  # imported as a part of the project
     from .answering import AnsweringDesk
-    from .facts import read_topics, resident_bytes
+    from .facts import compute_dtype, read_topics, resident_bytes
     from .panels import article_link, documents_panel, side_by_side
     from .questions import MAX_DOCUMENTS, STRATEGIES, clean_question, looks_foreign, refusal, wrong_settings
     from .tree_picture import draw_trees
 else:  # run by a Space, which has no packages
     from answering import AnsweringDesk
-    from facts import read_topics, resident_bytes
+    from facts import compute_dtype, read_topics, resident_bytes
     from panels import article_link, documents_panel, side_by_side
     from questions import MAX_DOCUMENTS, STRATEGIES, clean_question, looks_foreign, refusal, wrong_settings
     from tree_picture import draw_trees
@@ -270,7 +270,7 @@ def load_app(config: dict[str, Any]) -> gr.Blocks:
     Raises:
         OSError: a model cannot be loaded.
     """
-    ask = pipeline("mint", **config["models"], trust_remote_code=True)
+    ask = pipeline("mint", **config["models"], dtype=compute_dtype(), trust_remote_code=True)
     field = config.get("topic_field")
     topics = read_topics(ask.processor.collection, field) if field else None
     limit = config.get("time_limit", TIME_LIMIT)

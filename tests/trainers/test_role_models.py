@@ -146,6 +146,17 @@ def test_base_is_written_once_in_bfloat16(backbone, processor, tmp_path):
     assert MintProcessor.from_pretrained(tmp_path / "base").trie.num_rows == processor.trie.num_rows
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_trained_models_are_loaded_in_the_type_that_the_machine_computes_in(
+    models, examples, arguments, tmp_path, dtype, monkeypatch
+):
+    for module in ("adapter_models", "role_models"):
+        monkeypatch.setattr(f"trainers.{module}.compute_dtype", lambda: dtype)
+    models.train("rag", None, examples, tmp_path / "rag", arguments)
+    loaded = models.load({"rag": tmp_path / "rag"})["rag"]
+    assert {one.dtype for name, one in loaded.named_parameters() if "lora" not in name} == {dtype}
+
+
 def test_both_roles_are_one_model_whose_base_stays_as_it_was(adapters, examples, arguments, tmp_path):
     for role in ("rag", "gar"):
         adapters.train(role, None, examples, tmp_path / role, arguments)
