@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig
 
+from modeling_mint.compute_dtype import compute_dtype
 from trainers.co_training_arguments import CoTrainingArguments
 
 
@@ -75,12 +76,12 @@ RATES_OF_FEW_LABELS = {
     "document_to_docid": 0.1,
 }
 RATES_OF_MANY_LABELS = {
-    "query_to_docid": 3,
-    "query_answer_to_docid": 3,
-    "closed_book_answer": 4,
-    "grounded_answer": 0.7,
-    "document_to_query": 0.2,
-    "document_to_docid": 0.2,
+    "query_to_docid": 2,
+    "query_answer_to_docid": 2,
+    "closed_book_answer": 2,
+    "grounded_answer": 0.3,
+    "document_to_query": 0.1,
+    "document_to_docid": 0.1,
 }
 RATES_OF_REPETITION = {
     "query_to_docid": 1,
@@ -133,7 +134,7 @@ def training_arguments(learning_rate: float, seed: int) -> dict:
         "gradient_checkpointing": False,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
-        "bf16": True,
+        "bf16": compute_dtype() == torch.bfloat16,
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 10,
         "save_steps": 50,
