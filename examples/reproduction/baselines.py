@@ -225,7 +225,7 @@ def main() -> None:
     data = Data(settings, quality)
     baselines = Baselines(settings, data)
     for name in settings.rows or BASELINES:
-        path = settings.folder / "predictions" / f"{name}.{STRATEGY}.jsonl"
+        path = settings.predictions / f"{name}.{STRATEGY}.jsonl"
         if not path.is_file():
             queries, reply = data.dev["query"][:], baselines.make(name).reply
 

@@ -64,7 +64,7 @@ class Data:
         Raises:
             ValueError: if the folder belongs to another number of articles.
         """
-        titles, path = self.processor.collection["title"][:], self.settings.root / "index_titles.json"
+        titles, path = self.processor.collection["title"][:], self.settings.kept / "index_titles.json"
         if not path.is_file():
             mentions = Counter()
             for own, found in zip(
@@ -74,12 +74,13 @@ class Data:
             chosen = sorted(dict.fromkeys(titles), key=lambda title: -mentions[title])[
                 : self.settings.num_index_documents
             ]
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
         chosen = set(json.loads(path.read_text(encoding="utf-8")))
         if len(chosen) != min(self.settings.num_index_documents, len(set(titles))):
             raise ValueError(
                 f"{path} names {len(chosen)} articles, not {self.settings.num_index_documents}: choose another "
-                "--output_dir, or give the number that the folder was begun with."
+                "--results, or give the number that the folder was begun with."
             )
         return [row for row, title in enumerate(titles) if title in chosen]
 

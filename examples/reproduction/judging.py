@@ -23,6 +23,21 @@ STRATEGY = "baseline"
 TITLE = ("title",)
 
 
+def prediction_paths(settings: Settings, name: str) -> dict[str, Path]:
+    """
+    Where a row's replies to the dev queries go.
+
+    Args:
+        settings ([`Settings`]): number of labels and seed.
+        name (`str`): name of the row.
+
+    Returns:
+        `dict[str, pathlib.Path]`: the files by strategy.
+    """
+    strategies = STRATEGIES if name.startswith(BY_ALL_STRATEGIES) else ("rag", "gar", "ensemble")
+    return {strategy: settings.predictions / f"{name}.{strategy}.jsonl" for strategy in strategies}
+
+
 def judge(
     settings: Settings, data: Data, models: AdapterModels, name: str, folders: dict[str, Path]
 ) -> dict[str, Path]:
@@ -30,7 +45,7 @@ def judge(
     Replies to the dev queries by each strategy, block by block.
 
     Args:
-        settings ([`Settings`]): where the predictions go: `<folder>/predictions/<name>.<strategy>.jsonl`.
+        settings ([`Settings`]): where the predictions go.
         data ([`Data`]): dev queries and collection.
         models ([`AdapterModels`]): loads the adapters.
         name (`str`): name of the row.
@@ -39,15 +54,14 @@ def judge(
     Returns:
         `dict[str, pathlib.Path]`: the files by strategy.
     """
-    strategies = STRATEGIES if name.startswith(BY_ALL_STRATEGIES) else ("rag", "gar", "ensemble")
-    paths = {strategy: settings.folder / "predictions" / f"{name}.{strategy}.jsonl" for strategy in strategies}
+    paths = prediction_paths(settings, name)
     if all(path.is_file() for path in paths.values()):
         return paths
     loaded, replies = models.load(folders), settings.folder / "replies" / name
     for role, model in loaded.items():
         model.answer_temperatures[role] = answer_temperature(settings, data, model, name, role)
     predicted = predict_strategies(
-        data.dev["query"][:], data.processor, strategies, replies / "dev", **loaded, **_options(settings)
+        data.dev["query"][:], data.processor, tuple(paths), replies / "dev", **loaded, **_options(settings)
     )
     for strategy, path in paths.items():
         write_replies(path, data, predicted[strategy])

@@ -49,14 +49,14 @@ def plot_label_efficiency(results: dict, path: Path) -> None:
     pyplot.close(figure)
 
 
-def plot_iterations(root: Path, results: dict, path: Path) -> None:
+def plot_iterations(kept: Path, results: dict, path: Path) -> None:
     """
     Over co-training's iterations: R-precision on the dev queries (left), and how often the first docid of a sample is
     the article that it was written from, of all samples and of those kept (right); means over seeds at the smallest
     number of labels.
 
     Args:
-        root (`pathlib.Path`): folder of the reproduction.
+        kept (`pathlib.Path`): folder of what the reproduction keeps.
         results (`dict`): what `tables.compute` gave.
         path (`pathlib.Path`): PNG to write.
     """
@@ -72,7 +72,7 @@ def plot_iterations(root: Path, results: dict, path: Path) -> None:
         left.plot(list(points), list(points.values()), style, label=role.upper())
 
         precision = {"written": {}, "kept": {}}
-        for report in sorted(root.glob(f"labels-{labels}-seed-*/co-training-after-auxiliary/iteration-*/report.json")):
+        for report in sorted(kept.glob(f"reports/labels-{labels}-seed-*/iteration-*.json")):
             report = json.loads(report.read_text(encoding="utf-8"))
             for which, by_iteration in precision.items():
                 by_iteration.setdefault(report["iteration"], []).append(report["precision"][role][which])

@@ -118,7 +118,13 @@ class Rows:
             inference_options=INFERENCE,
             seed=self.settings.seed,
         )
-        return {role: Path(folder) for role, folder in trainer.run()["iterations"][iterations]["models"].items()}
+        done = trainer.run()["iterations"][iterations]
+        if start == "auxiliary":
+            self.settings.reports.mkdir(parents=True, exist_ok=True)
+            for iteration in range(1, iterations + 1):
+                report = self._co_training_folder(start) / f"iteration-{iteration}" / "report.json"
+                shutil.copyfile(report, self.settings.reports / f"iteration-{iteration}.json")
+        return {role: Path(folder) for role, folder in done["models"].items()}
 
     def whole_collection(self) -> dict[str, Path]:
         """

@@ -7,7 +7,7 @@ python examples/reproduction/run.py --config examples/configs/reproduction.yaml 
 import logging
 
 from data import Data
-from judging import judge, print_scores
+from judging import judge, prediction_paths, print_scores
 from rows import CONTROLS, Rows
 from settings import Settings
 from trl import TrlParser
@@ -25,7 +25,9 @@ def main() -> None:
     rows = Rows(settings, data, confidence)
     after = [f"co-training-{iteration + 1}" for iteration in range(settings.iterations)]
     for name in settings.rows or ["basic", "auxiliary", *after, *CONTROLS]:
-        paths = judge(settings, data, rows.models, name, rows.train(name))
+        paths = prediction_paths(settings, name)
+        if not all(path.is_file() for path in paths.values()):
+            judge(settings, data, rows.models, name, rows.train(name))
         print_scores(settings.dev, {f"{name} {strategy}": path for strategy, path in paths.items()})
 
 

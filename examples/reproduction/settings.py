@@ -26,6 +26,9 @@ class Settings:
             to all-MiniLM-L6-v2, fetched when it is needed.
         output_dir (`str`, *optional*, defaults to `"outputs/reproduction"`): folder of what was computed; a run that
             was interrupted goes on from there.
+        results (`str`, *optional*): folder of what is worth keeping: predictions, co-training's reports, the titles of
+            the articles trained on. What was judged is not trained again, on another machine either. Defaults to
+            `output_dir`.
         num_labels (`int`, *optional*, defaults to 250): labels drawn from `train`, a fifth of which (400 at most) is
             kept to select models and calibrate by; 0 takes all.
         seed (`int`, *optional*, defaults to 0): seed of the draw of labels and of all that follows.
@@ -43,6 +46,7 @@ class Settings:
     llm: str = field(default="", metadata={"help": "External LLM (default: the backbone)."})
     encoder: str = field(default="", metadata={"help": "Encoder of dense retrieval (default: all-MiniLM-L6-v2)."})
     output_dir: str = field(default="outputs/reproduction", metadata={"help": "Folder of what was computed."})
+    results: str = field(default="", metadata={"help": "Folder of what is worth keeping (default: output_dir)."})
     num_labels: int = field(default=250, metadata={"help": "Labels drawn from train (0: all)."})
     seed: int = field(default=0, metadata={"help": "Seed of the draw of labels and of training."})
     rows: list[str] = field(default_factory=list, metadata={"help": "Rows of the table to compute (default: all)."})
@@ -59,7 +63,26 @@ class Settings:
     @property
     def folder(self) -> Path:
         """Folder (`pathlib.Path`) of this number of labels and this seed."""
-        return self.root / f"labels-{self.num_labels or 'all'}-seed-{self.seed}"
+        return self.root / self._name
+
+    @property
+    def kept(self) -> Path:
+        """Folder (`pathlib.Path`) of what is worth keeping."""
+        return Path(self.results or self.output_dir)
+
+    @property
+    def predictions(self) -> Path:
+        """Folder (`pathlib.Path`) of the replies to the dev queries: `<row>.<strategy>.jsonl`."""
+        return self.kept / "predictions" / self._name
+
+    @property
+    def reports(self) -> Path:
+        """Folder (`pathlib.Path`) of co-training's reports: `iteration-<t>.json`."""
+        return self.kept / "reports" / self._name
+
+    @property
+    def _name(self) -> str:
+        return f"labels-{self.num_labels or 'all'}-seed-{self.seed}"
 
 
 MAX_DOCUMENT_CHARS = 400

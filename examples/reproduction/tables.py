@@ -1,6 +1,6 @@
 """The tables and plots of the reproduction, from all predictions that are there.
 
-python examples/reproduction/tables.py --output_dir outputs/reproduction --dev dev.jsonl --results examples/results
+python examples/reproduction/tables.py --dev dev.jsonl --results examples/results
 """
 
 import json
@@ -63,14 +63,12 @@ COMPARISONS = [
 class Arguments:
     """
     Args:
-        output_dir (`str`): folder of the reproduction.
         dev (`str`): KILT JSONL of the dev queries.
-        results (`str`): folder for `results.json`, `tables.md` and the plots.
+        results (`str`): folder of the predictions, for `results.json`, `tables.md` and the plots too.
     """
 
-    output_dir: str = field(metadata={"help": "Folder of the reproduction."})
     dev: str = field(metadata={"help": "KILT JSONL of the dev queries."})
-    results: str = field(metadata={"help": "Folder for the tables and plots."})
+    results: str = field(metadata={"help": "Folder of the predictions, tables and plots."})
 
 
 System = tuple[str, str, str]
@@ -82,15 +80,15 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, np.
     Scores of all predictions below a folder.
 
     Args:
-        root (`pathlib.Path`): holds `labels-<number>-seed-<seed>/predictions/<row>.<strategy>.jsonl`.
+        root (`pathlib.Path`): holds `labels-<number>-seed-<seed>/<row>.<strategy>.jsonl`.
         gold (`list[GoldQuery]`): the dev queries.
 
     Returns:
         `dict[System, dict[str, np.ndarray]]`: by system and metric, scores of shape `(num_seeds, num_queries)`.
     """
     found: dict[System, list[dict[str, np.ndarray]]] = {}
-    for path in sorted(root.glob("labels-*-seed-*/predictions/*.jsonl")):
-        labels = re.fullmatch(r"labels-(\w+)-seed-\d+", path.parent.parent.name).group(1)
+    for path in sorted(root.glob("labels-*-seed-*/*.jsonl")):
+        labels = re.fullmatch(r"labels-(\w+)-seed-\d+", path.parent.name).group(1)
         row, strategy = path.stem.rsplit(".", 1)
         scores = query_scores(gold, align_predictions(gold, read_predictions(path, TITLE)))
         found.setdefault((labels, row, strategy), []).append(scores)
@@ -186,14 +184,13 @@ def _find(groups: dict, kind: str, metric: str, group: str) -> dict | None:
 def main() -> None:
     """Writes `results.json`, `tables.md` and the plots."""
     (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
-    root, target, gold = Path(arguments.output_dir), Path(arguments.results), read_gold(arguments.dev, TITLE)
-    indexed = json.loads((root / "index_titles.json").read_text(encoding="utf-8"))
-    results = compute(load_scores(root, gold), dev_groups(gold, indexed))
-    target.mkdir(parents=True, exist_ok=True)
+    target, gold = Path(arguments.results), read_gold(arguments.dev, TITLE)
+    indexed = json.loads((target / "index_titles.json").read_text(encoding="utf-8"))
+    results = compute(load_scores(target / "predictions", gold), dev_groups(gold, indexed))
     write_text(target / "results.json", json.dumps(results, indent=1) + "\n")
     write_text(target / "tables.md", markdown(results))
     plot_label_efficiency(results, target / "label_efficiency.png")
-    plot_iterations(root, results, target / "iterations.png")
+    plot_iterations(target, results, target / "iterations.png")
     print(markdown(results))
 
 

@@ -60,6 +60,7 @@ def reproduce(inputs, environment, tmp_path):
         "llm": inputs / "llm",
         "encoder": tiny_encoder(tmp_path),
         "output_dir": tmp_path / "reproduction",
+        "results": tmp_path / "results",
         "num_labels": 10,
         "num_index_documents": 12,
         "documents_per_iteration": 8,
@@ -84,9 +85,10 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     folder = root / "labels-10-seed-0"
     strategies = ("ensemble", "gar", "rag")
     expected = [f"{row}.{strategy}" for row in ROWS for strategy in strategies] + ["co-training-1.cascade"]
-    assert sorted(path.stem for path in (folder / "predictions").iterdir()) == sorted(expected)
+    predictions = tmp_path / "results" / "predictions" / folder.name
+    assert sorted(path.stem for path in predictions.iterdir()) == sorted(expected)
     assert all(f"| {row} rag | all | {len(QUESTIONS) - 10} |" in printed for row in ROWS)
-    indexed = json.loads((root / "index_titles.json").read_text(encoding="utf-8"))
+    indexed = json.loads((tmp_path / "results" / "index_titles.json").read_text(encoding="utf-8"))
     assert len(set(indexed)) == 12 and set(indexed) < {document["title"] for document in DOCUMENTS}
 
     # A control trains as much as the iteration that it stands beside.
@@ -120,11 +122,16 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         card = (checkpoint / "README.md").read_text(encoding="utf-8")
         assert f"On the {len(QUESTIONS) - 10} test questions of tiny questions." in card
 
-    refused = run_rows("--num_index_documents=5", "--rows", "basic", succeeds=False).stderr
+    # Elsewhere, what was judged and kept is not trained again.
+    elsewhere = f"--output_dir={tmp_path / 'elsewhere'}"
+    assert tables(run_rows(elsewhere).stdout) == tables(printed)
+    assert not list((tmp_path / "elsewhere").rglob("*.safetensors"))
+
+    refused = run_rows("--num_index_documents=5", "--seed=2", "--rows", "basic", succeeds=False).stderr
     assert "names 12 articles, not 5" in refused
 
     results = tmp_path / "results"
-    run(environment, "tables", "--output_dir", root, "--dev", dev, "--results", results)
+    run(environment, "tables", "--dev", dev, "--results", results)
     report = json.loads((results / "results.json").read_text(encoding="utf-8"))
     seeds = {(one["row"], one["strategy"]): one["seeds"] for one in report["systems"]}
     assert seeds[("basic", "rag")] == 2 and seeds[("co-training-1", "ensemble")] == 1
@@ -136,13 +143,10 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
 def test_all_baselines_are_trained_and_judged_and_measured(reproduce, tmp_path):
     run_rows, root, _ = reproduce
     printed = run_rows(script="baselines").stdout
-    folder = root / "labels-10-seed-0"
-    assert sorted(path.stem for path in (folder / "predictions").iterdir()) == sorted(
-        f"{name}.baseline" for name in BASELINES
-    )
+    predictions = tmp_path / "results" / "predictions" / "labels-10-seed-0"
+    assert sorted(path.stem for path in predictions.iterdir()) == sorted(f"{name}.baseline" for name in BASELINES)
     records = {
-        name: [json.loads(line) for line in (folder / "predictions" / f"{name}.baseline.jsonl").open()]
-        for name in BASELINES
+        name: [json.loads(line) for line in (predictions / f"{name}.baseline.jsonl").open()] for name in BASELINES
     }
     assert {len(rows) for rows in records.values()} == {len(QUESTIONS) - 10}
     titles = {document["title"] for document in DOCUMENTS}
