@@ -6,7 +6,6 @@ python examples/reproduction/checkpoints.py --config examples/configs/reproducti
 
 import json
 import logging
-import shlex
 import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 from data import Data
 from judging import TITLE, answer_temperature, judge
-from rows import Rows
+from rows import WHOLE_COLLECTION, Rows
 from safetensors.torch import load_file, save_file
 from settings import MAX_DOCUMENT_CHARS, NUM_DOCUMENTS, Settings, adapter_config
 from trl import TrlParser
@@ -80,6 +79,7 @@ def main() -> None:
     rows, target = Rows(settings, data, confidence), Path(arguments.checkpoints)
     folders = rows.train(arguments.row)
     paths = judge(settings, data, rows.models, arguments.row, folders)
+    auxiliary = data.auxiliary_of_all if arguments.row == WHOLE_COLLECTION else data.auxiliary
     backbone, collection = source("smollm2-135m-instruct"), source("vital-articles")
     adapter = adapter_config()
     run = {
@@ -92,7 +92,7 @@ def main() -> None:
         },
         "data": {
             "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.dev)},
-            "auxiliary": {"train": len(data.auxiliary_of_all)},
+            "auxiliary": {"train": len(auxiliary)},
             "co_training": rows.exchanged(),
         },
         "training": {
@@ -114,7 +114,12 @@ def main() -> None:
         "memory": {"title_trie_bytes": data.processor.trie.nbytes},
         "seed": settings.seed,
         "versions": {name: version(name) for name in ("torch", "transformers", "datasets", "trl", "peft")},
-        "command": shlex.join(["python", "examples/reproduction/checkpoints.py", *sys.argv[1:]]),
+        # The files of whoever runs it: the paths on this machine say nothing to others.
+        "command": (
+            "python examples/reproduction/checkpoints.py --config examples/configs/reproduction.yaml "
+            f"--collection ARTICLES --backbone MODEL --train train.jsonl --dev dev.jsonl "
+            f"--num_labels {settings.num_labels} --seed {settings.seed} --row {arguments.row} --checkpoints CHECKPOINTS --test_set NAME"
+        ),
         "license_chain": list(dict.fromkeys([backbone["chain"], collection["chain"]])),
     }
     target.mkdir(parents=True, exist_ok=True)

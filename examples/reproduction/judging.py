@@ -20,6 +20,9 @@ BY_ALL_STRATEGIES = "co-training"
 STRATEGY = "baseline"
 """What stands in a strategy's place in the file names and tables of systems other than MINT."""
 
+CALIBRATION = 200
+"""Labels, of those held out, that the temperature of answers is calibrated on."""
+
 TITLE = ("title",)
 
 
@@ -113,7 +116,8 @@ def answer_temperature(settings: Settings, data: Data, model, name: str, role: s
     Returns:
         `float`: see [`calibrate_temperature`].
     """
-    samples, folder = data.validation, settings.folder / "replies" / name / f"validation-{role}"
+    samples = data.validation.select(range(min(len(data.validation), CALIBRATION)))
+    folder = settings.folder / "replies" / name / f"validation-{role}"
 
     def predict(items: range) -> list[dict]:
         return predict_role(samples.select(items), data.processor, model, role, **_options(settings))

@@ -142,7 +142,7 @@ class Rows:
             ]
             return concatenate_datasets(parts)
 
-        return self._train("whole-collection", self.train("co-training-1"), examples, 5e-4)
+        return self._train(WHOLE_COLLECTION, self.train("co-training-1"), examples, 5e-4)
 
     def no_auxiliary(self) -> dict[str, Path]:
         """One iteration of co-training after the warm-up on the labels alone."""
@@ -198,7 +198,11 @@ class Rows:
         return self._examples(exchanged, role, EXCHANGE_RATES)
 
     def exchanged(self) -> dict[str, int]:
-        """How many samples (`dict[str, int]`) the first iteration wrote, `"train"`, and of them `"kept"`."""
+        """
+        How many samples (`dict[str, int]`) the first iteration wrote, `"train"`, and of them `"kept"`; none before it.
+        """
+        if not self._co_training_folder("auxiliary").is_dir():
+            return {"train": 0, "kept": 0}
         return {
             "train": sum(len(self._written(role)) for role in ROLES),
             "kept": sum(len(self._kept(role)) for role in ROLES),
@@ -235,6 +239,7 @@ class Rows:
         return [sample for sample in self._written(role) if sample["kept"]]
 
 
+WHOLE_COLLECTION = "whole-collection"
 CONTROLS = {
     "continued": Rows.continued,
     "no-exchange": Rows.no_exchange,
@@ -244,5 +249,5 @@ CONTROLS = {
 ROWS = CONTROLS | {
     "basic": Rows.basic,
     "auxiliary": Rows.auxiliary,
-    "whole-collection": Rows.whole_collection,
+    WHOLE_COLLECTION: Rows.whole_collection,
 }

@@ -99,10 +99,10 @@ RATES_OF_FEW_LABELS = {
     "document_to_docid": 0.1,
 }
 RATES_OF_MANY_LABELS = {
-    "query_to_docid": 2,
-    "query_answer_to_docid": 2,
-    "closed_book_answer": 2,
-    "grounded_answer": 0.3,
+    "query_to_docid": 1.5,
+    "query_answer_to_docid": 1.5,
+    "closed_book_answer": 1.5,
+    "grounded_answer": 0.25,
     "document_to_query": 0.1,
     "document_to_docid": 0.1,
 }
@@ -152,7 +152,8 @@ def training_arguments(learning_rate: float, seed: int) -> dict:
     return {
         "num_train_epochs": 1,
         "learning_rate": learning_rate,
-        "per_device_train_batch_size": 16,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 2,
         "per_device_eval_batch_size": 16,
         "gradient_checkpointing": False,
         "lr_scheduler_type": "cosine",
