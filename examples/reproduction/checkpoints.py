@@ -117,8 +117,9 @@ def main() -> None:
         # The files of whoever runs it: the paths on this machine say nothing to others.
         "command": (
             "python examples/reproduction/checkpoints.py --config examples/configs/reproduction.yaml "
-            f"--collection ARTICLES --backbone MODEL --train train.jsonl --dev dev.jsonl "
-            f"--num_labels {settings.num_labels} --seed {settings.seed} --row {arguments.row} --checkpoints CHECKPOINTS --test_set NAME"
+            "--collection ARTICLES --backbone MODEL --train train.jsonl --dev dev.jsonl "
+            f"--num_labels {settings.num_labels} --seed {settings.seed} --row {arguments.row} "
+            "--checkpoints CHECKPOINTS --test_set NAME"
         ),
         "license_chain": list(dict.fromkeys([backbone["chain"], collection["chain"]])),
     }
