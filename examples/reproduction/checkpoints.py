@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from data import Data
 from judging import TITLE, answer_temperature, judge
-from rows import WHOLE_COLLECTION, Rows
+from rows import Rows
 from safetensors.torch import load_file, save_file
 from settings import MAX_DOCUMENT_CHARS, NUM_DOCUMENTS, Settings, adapter_config
 from trl import TrlParser
@@ -70,6 +70,24 @@ def evaluation_rows(data: Data, paths: dict[str, Path], stage: str) -> list[dict
     return rows
 
 
+def earlier_samples(settings: Settings, data: Data, rows: Rows) -> dict:
+    """
+    What was trained on before: of published adapters that were gone on from, their report tells.
+
+    Args:
+        settings ([`Settings`]): what was gone on from.
+        data ([`Data`]): the auxiliary samples.
+        rows ([`Rows`]): the co-training.
+
+    Returns:
+        `dict`: numbers of samples of `auxiliary` and `co_training`.
+    """
+    if settings.start:
+        earlier = json.loads((Path(settings.start) / "run.json").read_text(encoding="utf-8"))["data"]
+        return {name: earlier[name] for name in ("auxiliary", "co_training")}
+    return {"auxiliary": {"train": len(data.auxiliary)}, "co_training": rows.exchanged()}
+
+
 def main() -> None:
     """Trains and judges the row if that is not done, then writes `run.json` and the adapters with their cards."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
@@ -79,7 +97,6 @@ def main() -> None:
     rows, target = Rows(settings, data, confidence), Path(arguments.checkpoints)
     folders = rows.train(arguments.row)
     paths = judge(settings, data, rows.models, arguments.row, folders)
-    auxiliary = data.auxiliary_of_all if arguments.row == WHOLE_COLLECTION else data.auxiliary
     backbone, collection = source("smollm2-135m-instruct"), source("vital-articles")
     adapter = adapter_config()
     run = {
@@ -92,8 +109,7 @@ def main() -> None:
         },
         "data": {
             "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.dev)},
-            "auxiliary": {"train": len(auxiliary)},
-            "co_training": rows.exchanged(),
+            **earlier_samples(settings, data, rows),
         },
         "training": {
             "arguments": {
@@ -119,7 +135,7 @@ def main() -> None:
             "python examples/reproduction/checkpoints.py --config examples/configs/reproduction.yaml "
             "--collection ARTICLES --backbone MODEL --train train.jsonl --dev dev.jsonl "
             f"--num_labels {settings.num_labels} --seed {settings.seed} --row {arguments.row} "
-            "--checkpoints CHECKPOINTS --test_set NAME"
+            f"{'--start EARLIER ' if settings.start else ''}--checkpoints CHECKPOINTS --test_set NAME"
         ),
         "license_chain": list(dict.fromkeys([backbone["chain"], collection["chain"]])),
     }

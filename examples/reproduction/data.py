@@ -128,22 +128,16 @@ class Data:
 
     @cached_property
     def auxiliary(self) -> Dataset:
-        """What the external LLM wrote about the articles to train on ([`datasets.Dataset`])."""
-        return self._auxiliary_of(self.index_rows)
-
-    @cached_property
-    def auxiliary_of_all(self) -> Dataset:
-        """What the external LLM wrote about all articles ([`datasets.Dataset`])."""
-        return self._auxiliary_of(list(range(len(self.processor.collection))))
-
-    def _auxiliary_of(self, rows: list[int]) -> Dataset:
-        """What the quality filters keep of the external LLM's replies."""
+        """
+        What the external LLM wrote about the articles to train on, as far as the quality filters keep it
+        ([`datasets.Dataset`]).
+        """
         builder = AuxiliaryBuilder(
             cache_dir=self.cache,
             collection=self.collection,
             llm=self.settings.llm or self.settings.backbone,
             journal=str(self.settings.root / "auxiliary"),
-            rows=rows,
+            rows=self.index_rows,
             num_related=2,
             quality=self.quality,
         )

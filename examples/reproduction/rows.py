@@ -67,7 +67,7 @@ class Rows:
         Both models know the articles (`document_to_docid`): trained once for all rows, since the task is the same for
         both roles and needs no labels.
         """
-        AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
+        self._save_base()
         folders = {role: self.settings.root / "index" / f"mint-{role}" for role in ROLES}
         if not (folders["rag"] / TRAINING_LOG_NAME).is_file():
             examples = tokenize_examples(self.data.index_samples, "rag", self.data.processor)
@@ -128,21 +128,22 @@ class Rows:
 
     def whole_collection(self) -> dict[str, Path]:
         """
-        What the checkpoints are: the first iteration gone on with all articles, those that the other rows know of by
-        their titles only among them, and the labels again.
+        What the checkpoints are: the first iteration, or what `start` names, gone on with all articles, those that the
+        other rows know of by their titles only among them, and the labels again.
         """
         known = set(self.data.index_rows)
         others = [row for row in range(len(self.data.processor.collection)) if row not in known]
-        articles = concatenate_datasets([self.data.bare_articles(others), self.data.auxiliary_of_all])
+        samples = concatenate_datasets([self.data.bare_articles(others), self.data.train])
+        if self.settings.start:
+            self._save_base()
+            start = {role: Path(self.settings.start) / f"mint-{role}-adapter" for role in ROLES}
+        else:
+            start = self.train("co-training-1")
 
         def examples(role: str) -> Dataset:
-            parts = [
-                self._examples(articles, role, AUXILIARY_RATES),
-                self._examples(self.data.train, role, RATES_OF_REPETITION),
-            ]
-            return concatenate_datasets(parts)
+            return self._examples(samples, role, RATES_OF_REPETITION)
 
-        return self._train(WHOLE_COLLECTION, self.train("co-training-1"), examples, 5e-4)
+        return self._train("whole-collection", start, examples, 5e-4)
 
     def no_auxiliary(self) -> dict[str, Path]:
         """One iteration of co-training after the warm-up on the labels alone."""
@@ -218,6 +219,9 @@ class Rows:
                 self.models.train(role, start[role], examples(role), folder, arguments)
         return folders
 
+    def _save_base(self) -> None:
+        AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
+
     def _examples(self, samples: Dataset, role: str, rates: dict[str, float]) -> Dataset:
         return tokenize_examples(
             samples,
@@ -239,7 +243,6 @@ class Rows:
         return [sample for sample in self._written(role) if sample["kept"]]
 
 
-WHOLE_COLLECTION = "whole-collection"
 CONTROLS = {
     "continued": Rows.continued,
     "no-exchange": Rows.no_exchange,
@@ -249,5 +252,5 @@ CONTROLS = {
 ROWS = CONTROLS | {
     "basic": Rows.basic,
     "auxiliary": Rows.auxiliary,
-    WHOLE_COLLECTION: Rows.whole_collection,
+    "whole-collection": Rows.whole_collection,
 }

@@ -33,6 +33,8 @@ class Settings:
             kept to select models and calibrate by; 0 takes all.
         seed (`int`, *optional*, defaults to 0): seed of the draw of labels and of all that follows.
         rows (`list[str]`, *optional*): rows of the table to compute, in order; all by default.
+        start (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `whole-collection` goes
+            on from. Defaults to the first iteration of co-training.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
         documents_per_iteration (`int`, *optional*, defaults to 768): articles that each model writes for in one.
@@ -50,6 +52,7 @@ class Settings:
     num_labels: int = field(default=250, metadata={"help": "Labels drawn from train (0: all)."})
     seed: int = field(default=0, metadata={"help": "Seed of the draw of labels and of training."})
     rows: list[str] = field(default_factory=list, metadata={"help": "Rows of the table to compute (default: all)."})
+    start: str = field(default="", metadata={"help": "Adapters that whole-collection goes on from."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
     documents_per_iteration: int = field(default=768, metadata={"help": "Articles that each model writes for."})
@@ -110,7 +113,7 @@ RATES_OF_REPETITION = {
     "query_to_docid": 1,
     "query_answer_to_docid": 1,
     "closed_book_answer": 1,
-    "grounded_answer": 0.2,
+    "grounded_answer": 0.15,
     "document_to_query": 0.1,
 }
 FEW_LABELS = 500  # to train on: below that
