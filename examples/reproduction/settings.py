@@ -139,8 +139,10 @@ def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
         max_iterations=iterations,
         patience=iterations,
         documents_per_iteration=settings.documents_per_iteration,
-        query_temperature=0.7,
+        query_temperature=0.9,
         labelled_share=0.3,
+        weighting="none",
+        docid_target="source",
         block_size=64,
     )
 
