@@ -58,6 +58,8 @@ def render(template: str, run: dict[str, Any], org: str | None, **facts: Any) ->
         finalize=_stated,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Else what follows an included file would go on in its last line.
+        keep_trailing_newline=True,
     )
     environment.filters |= {"yaml": _yaml, "fact": _fact, "metric": _metric, "size_category": _size_category}
     prefix = "" if org is None else f"{org}/"

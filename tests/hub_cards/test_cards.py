@@ -154,6 +154,9 @@ def test_cards_of_base_and_adapters_are_written_where_the_run_has_them(run_folde
         (run_folder / folder).mkdir()
     write_cards(run_folder)
     assert "has not been trained" in (run_folder / "mint-base" / "README.md").read_text()
+    for card in run_folder.glob("*/README.md"):
+        fences = re.findall(r"^.*```.*$", card.read_text(), re.MULTILINE)
+        assert fences and all(fence.startswith("```") for fence in fences), card
     assert "# mint-rag-adapter" in (run_folder / "mint-rag-adapter" / "README.md").read_text()
 
 
