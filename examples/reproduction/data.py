@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 
 from datasets import Dataset
 from settings import MAX_DOCUMENT_CHARS, Settings
@@ -75,7 +76,7 @@ class Data:
                 : self.settings.num_index_documents
             ]
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, json.dumps(chosen, ensure_ascii=False, indent=1) + "\n")
+            write_titles(path, chosen)
         chosen = set(json.loads(path.read_text(encoding="utf-8")))
         if len(chosen) != min(self.settings.num_index_documents, len(set(titles))):
             raise ValueError(
@@ -117,6 +118,11 @@ class Data:
         return self._labelled["train"].select(self._draw[0])
 
     @property
+    def labelled_titles(self) -> list[str]:
+        """Titles (`list[str]`) of the articles that the labels to train on have, sorted."""
+        return sorted({title for evidence in self.train["provenance"][:] for titles in evidence for title in titles})
+
+    @property
     def validation(self) -> Dataset:
         """The labels to select models and calibrate by ([`datasets.Dataset`])."""
         return self._labelled["train"].select(self._draw[1])
@@ -142,3 +148,14 @@ class Data:
             quality=self.quality,
         )
         return build(builder)["train"]
+
+
+def write_titles(path: Path, titles: list[str]) -> None:
+    """
+    Writes titles as JSON, one a line.
+
+    Args:
+        path (`pathlib.Path`): file to write, whole or not at all.
+        titles (`list[str]`): the titles.
+    """
+    write_text(path, json.dumps(titles, ensure_ascii=False, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data import Data
+from data import Data, write_titles
 from settings import NUM_DOCUMENTS, Settings
 
 from modeling_mint import STRATEGIES
@@ -73,7 +73,8 @@ def judge(
 
 def write_replies(path: Path, data: Data, replies: list[dict]) -> None:
     """
-    Writes replies to the dev queries in KILT's submission format.
+    Writes replies to the dev queries in KILT's submission format, and beside them the titles of the articles that the
+    labels to train on have.
 
     Args:
         path (`pathlib.Path`): file to write, whole or not at all.
@@ -83,6 +84,7 @@ def write_replies(path: Path, data: Data, replies: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     provenance = kilt_provenance([one["rows"] for one in replies], data.processor.collection)
     write_predictions(path, data.dev["id"][:], [one["answer"] for one in replies], provenance)
+    write_titles(path.with_name("labelled_titles.json"), data.labelled_titles)
 
 
 def print_scores(dev: str, paths: dict[str, Path]) -> None:

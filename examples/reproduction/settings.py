@@ -37,7 +37,7 @@ class Settings:
             on from. Defaults to the first iteration of co-training.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
-        documents_per_iteration (`int`, *optional*, defaults to 768): articles that each model writes for in one.
+        documents_per_iteration (`int`, *optional*, defaults to 1280): articles that each model writes for in one.
         num_beams (`int`, *optional*, defaults to 10): beams of the docid search that is judged.
     """
 
@@ -55,7 +55,7 @@ class Settings:
     start: str = field(default="", metadata={"help": "Adapters that whole-collection goes on from."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
-    documents_per_iteration: int = field(default=768, metadata={"help": "Articles that each model writes for."})
+    documents_per_iteration: int = field(default=1280, metadata={"help": "Articles that each model writes for."})
     num_beams: int = field(default=10, metadata={"help": "Beams of the docid search that is judged."})
 
     @property
@@ -130,7 +130,7 @@ def encoder_epochs(num_labels: int) -> int:
 
 
 AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0.5, "docid_to_docid_list": 0.5}
-EXCHANGE_RATES = {"grounded_answer": 0.5, "document_to_query": 0.3}
+EXCHANGE_RATES = {"grounded_answer": 0.15, "document_to_query": 0.1}
 
 
 def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:

@@ -5,6 +5,7 @@ python examples/reproduction/tables.py --dev dev.jsonl --results examples/result
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ COLUMNS = {
     "title not in query": ("r_precision", "title not in query"),
     "article indexed": ("r_precision", "article indexed"),
     "not indexed": ("r_precision", "article not indexed"),
+    "labelled": ("r_precision", "article labelled"),
+    "not labelled": ("r_precision", "article not labelled"),
     "open_qa": ("r_precision", "task open_qa"),
     "fact verification": ("em", "task fact_verification"),
     "yes/no": ("em", "task boolean_qa"),
@@ -74,8 +77,11 @@ class Arguments:
 System = tuple[str, str, str]
 """Number of labels, row and strategy."""
 
+Scores = dict[str, np.ndarray]
+"""By metric, the scores of the queries, of shape `(num_queries,)`."""
 
-def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, np.ndarray]]:
+
+def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, Scores]]:
     """
     Scores of all predictions below a folder.
 
@@ -84,18 +90,37 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, np.
         gold (`list[GoldQuery]`): the dev queries.
 
     Returns:
-        `dict[System, dict[str, np.ndarray]]`: by system and metric, scores of shape `(num_seeds, num_queries)`.
+        `dict[System, dict[str, Scores]]`: by system and by folder, one a seed, the scores of each query.
     """
-    found: dict[System, list[dict[str, np.ndarray]]] = {}
+    found: dict[System, dict[str, Scores]] = {}
     for path in sorted(root.glob("labels-*-seed-*/*.jsonl")):
         labels = re.fullmatch(r"labels-(\w+)-seed-\d+", path.parent.name).group(1)
         row, strategy = path.stem.rsplit(".", 1)
         scores = query_scores(gold, align_predictions(gold, read_predictions(path, TITLE)))
-        found.setdefault((labels, row, strategy), []).append(scores)
+        found.setdefault((labels, row, strategy), {})[path.parent.name] = scores
+    return found
+
+
+def labelled_articles(root: Path, gold: list[GoldQuery]) -> dict[str, np.ndarray]:
+    """
+    Whether the article of a query is one that labels to train on have.
+
+    Args:
+        root (`pathlib.Path`): holds `labels-<number>-seed-<seed>/labelled_titles.json`.
+        gold (`list[GoldQuery]`): the dev queries.
+
+    Returns:
+        `dict[str, np.ndarray]`: by folder, bool of shape `(num_queries,)`.
+    """
     return {
-        system: {name: np.stack([one[name] for one in seeds]) for name in set.intersection(*map(set, seeds))}
-        for system, seeds in found.items()
+        path.parent.name: are_among(gold, json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted(root.glob("labels-*-seed-*/labelled_titles.json"))
     }
+
+
+def are_among(gold: list[GoldQuery], titles: list[str]) -> np.ndarray:
+    """Whether an article of a query is one of these (bool of shape `(num_queries,)`)."""
+    return np.array([not set(titles).isdisjoint(query.titles) for query in gold])
 
 
 def dev_groups(gold: list[GoldQuery], indexed: list[str]) -> dict[str, np.ndarray]:
@@ -110,7 +135,7 @@ def dev_groups(gold: list[GoldQuery], indexed: list[str]) -> dict[str, np.ndarra
         `dict[str, np.ndarray]`: positions of the queries by group, none of them empty.
     """
     groups = query_groups(gold)
-    is_indexed = np.array([not set(indexed).isdisjoint(query.titles) for query in gold])
+    is_indexed = are_among(gold, indexed)
     is_open = np.array([query.task == "open_qa" and bool(query.answer_in_document) for query in gold])
     groups |= {
         "article indexed": np.flatnonzero(is_indexed),
@@ -120,41 +145,69 @@ def dev_groups(gold: list[GoldQuery], indexed: list[str]) -> dict[str, np.ndarra
     return {name: positions for name, positions in groups.items() if len(positions)}
 
 
-def compute(scores: dict[System, dict[str, np.ndarray]], groups: dict[str, np.ndarray]) -> dict:
+def compute(
+    scores: dict[System, dict[str, Scores]], groups: dict[str, np.ndarray], labelled: dict[str, np.ndarray]
+) -> dict:
     """
-    Means, intervals and paired differences.
+    Means, intervals and paired differences; of two systems by the seeds that both have.
 
     Args:
-        scores (`dict[System, dict[str, np.ndarray]]`): what [`load_scores`] gave.
+        scores (`dict[System, dict[str, Scores]]`): what [`load_scores`] gave.
         groups (`dict[str, np.ndarray]`): what [`dev_groups`] gave.
+        labelled (`dict[str, np.ndarray]`): what [`labelled_articles`] gave.
 
     Returns:
         `dict`: `systems` (see [`group_scores`]) and `comparisons` (see [`compare_groups`]), fit for JSON.
     """
     order = sorted(scores, key=lambda system: (system[0].zfill(6), system))  # "all" behind the numbers
-    return {
-        "systems": [
-            {
-                "labels": labels,
-                "row": row,
-                "strategy": strategy,
-                "seeds": len(scores[labels, row, strategy]["r_precision"]),
-                "groups": group_scores(scores[labels, row, strategy], groups),
-            }
-            for labels, row, strategy in order
-        ],
-        "comparisons": [
-            {
-                "labels": labels,
-                "first": list(first),
-                "second": list(second),
-                "groups": compare_groups(scores[labels, *first], scores[labels, *second], groups),
-            }
-            for labels in dict.fromkeys(labels for labels, _, _ in order)
-            for first, second in COMPARISONS
-            if (labels, *first) in scores and (labels, *second) in scores
-        ],
-    }
+    systems, comparisons = [], []
+    for labels, row, strategy in order:
+        seeds = list(scores[labels, row, strategy])
+        found = {}
+        for own, among in _pooled([scores[labels, row, strategy]], seeds, groups, labelled):
+            found |= group_scores(own[0], among)
+        systems.append({"labels": labels, "row": row, "strategy": strategy, "seeds": len(seeds), "groups": found})
+    for labels in dict.fromkeys(labels for labels, _, _ in order):
+        for first, second in COMPARISONS:
+            pair = [scores.get((labels, *system), {}) for system in (first, second)]
+            if seeds := [seed for seed in pair[0] if seed in pair[1]]:
+                found = {}
+                for both, among in _pooled(pair, seeds, groups, labelled):
+                    found |= compare_groups(*both, among)
+                comparisons.append(
+                    {
+                        "labels": labels,
+                        "first": list(first),
+                        "second": list(second),
+                        "seeds": len(seeds),
+                        "groups": found,
+                    }
+                )
+    return {"systems": systems, "comparisons": comparisons}
+
+
+def _pooled(
+    systems: list[dict[str, Scores]],
+    seeds: list[str],
+    groups: dict[str, np.ndarray],
+    labelled: dict[str, np.ndarray],
+) -> Iterator[tuple[list[Scores], dict[str, np.ndarray]]]:
+    """
+    The systems' scores of some seeds and the groups to take them in: first those that are the same for each seed, then
+    by whether an article is labelled. That differs by seed: a query's score is the mean over the seeds where it holds.
+    """
+    names = set.intersection(*(set(one[seed]) for one in systems for seed in seeds))
+    stacked = [{name: np.stack([one[seed][name] for seed in seeds]) for name in sorted(names)} for one in systems]
+    yield stacked, groups
+    is_labelled = np.stack([labelled[seed] for seed in seeds])
+    for group, holds in {"article labelled": is_labelled, "article not labelled": ~is_labelled}.items():
+        if holds.any():
+            often = holds.sum(0)
+            means = [
+                {name: ((values * holds).sum(0)[often > 0] / often[often > 0]) for name, values in one.items()}
+                for one in stacked
+            ]
+            yield means, {group: np.arange((often > 0).sum())}
 
 
 def markdown(results: dict) -> str:
@@ -172,7 +225,7 @@ def markdown(results: dict) -> str:
             "–" if one is None else f"{100 * one['difference']:+.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
             for one in found
         ]
-        head = [compared["labels"], " ".join(compared["first"]), " ".join(compared["second"])]
+        head = [compared["labels"], " ".join(compared["first"]), " ".join(compared["second"]), str(compared["seeds"])]
         lines.append("| " + " | ".join(head + cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -186,7 +239,8 @@ def main() -> None:
     (arguments,) = HfArgumentParser(Arguments).parse_args_into_dataclasses()
     target, gold = Path(arguments.results), read_gold(arguments.dev, TITLE)
     indexed = json.loads((target / "index_titles.json").read_text(encoding="utf-8"))
-    results = compute(load_scores(target / "predictions", gold), dev_groups(gold, indexed))
+    predictions = target / "predictions"
+    results = compute(load_scores(predictions, gold), dev_groups(gold, indexed), labelled_articles(predictions, gold))
     write_text(target / "results.json", json.dumps(results, indent=1) + "\n")
     write_text(target / "tables.md", markdown(results))
     plot_label_efficiency(results, target / "label_efficiency.png")

@@ -1,0 +1,50 @@
+"""The reproduction's tables say what the predictions in a folder score."""
+
+import json
+
+import pytest
+
+from tests.examples.conftest import write_json_lines
+from tests.examples.test_reproduction import run
+
+ARTICLES = ["Cairo", "Nile", "Soup"]
+FOUND = {  # by row and seed, whether the article of each query is found
+    ("basic", 0): [1, 1, 0],
+    ("basic", 1): [0, 1, 0],
+    ("auxiliary", 1): [1, 1, 1],
+}
+LABELLED = {0: ["Cairo"], 1: ["Cairo", "Nile"]}
+
+
+@pytest.fixture
+def report(tmp_path, environment):
+    def record(title, number):
+        return {"id": f"creak-{number}", "output": [{"answer": "SUPPORTS", "provenance": [{"title": title}]}]}
+
+    dev, results = tmp_path / "dev.jsonl", tmp_path / "results"
+    gold = [record(title, number) | {"input": f"About {title}."} for number, title in enumerate(ARTICLES)]
+    write_json_lines(dev, gold)
+    for (row, seed), found in FOUND.items():
+        folder = results / "predictions" / f"labels-250-seed-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        titles = [title if hit else "Peace" for title, hit in zip(ARTICLES, found, strict=True)]
+        write_json_lines(folder / f"{row}.rag.jsonl", [record(title, n) for n, title in enumerate(titles)])
+        (folder / "labelled_titles.json").write_text(json.dumps(LABELLED[seed]), encoding="utf-8")
+    (results / "index_titles.json").write_text('["Soup"]', encoding="utf-8")
+    run(environment, "tables", "--dev", dev, "--results", results)
+    return json.loads((results / "results.json").read_text(encoding="utf-8"))
+
+
+def test_tables_pool_seeds_and_compare_two_rows_by_the_seeds_that_both_have(report):
+    basic = next(one for one in report["systems"] if one["row"] == "basic")
+    means = {name: group["scores"]["r_precision"]["mean"] for name, group in basic["groups"].items()}
+    assert basic["seeds"] == 2 and means["all"] == pytest.approx(3 / 6)
+    assert (means["article indexed"], means["article not indexed"]) == (0, 0.75)
+    # Labelled with both seeds: Cairo, found once; with one: the Nile, found then and found with the other seed.
+    assert means["article labelled"] == pytest.approx((1 / 2 + 1) / 2)
+    assert means["article not labelled"] == pytest.approx((1 + 0) / 2)
+
+    (compared,) = report["comparisons"]
+    assert (compared["first"], compared["second"], compared["seeds"]) == (["auxiliary", "rag"], ["basic", "rag"], 1)
+    assert compared["groups"]["all"]["differences"]["r_precision"]["difference"] == pytest.approx(2 / 3)
+    assert compared["groups"]["article not labelled"]["differences"]["r_precision"]["difference"] == 1
