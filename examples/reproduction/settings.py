@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig
 
 from modeling_mint.compute_dtype import compute_dtype
+from trainers.blocks import this_process
 from trainers.co_training_arguments import CoTrainingArguments
 
 
@@ -153,12 +154,12 @@ def adapter_config() -> LoraConfig:
 
 
 def training_arguments(learning_rate: float, seed: int) -> dict:
-    """Arguments (`dict`) of the joint-loss trainer: one pass, 16 examples a step."""
+    """Arguments (`dict`) of the joint-loss trainer: one pass, 16 examples a step, on one process or two."""
     return {
         "num_train_epochs": 1,
         "learning_rate": learning_rate,
         "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 2,
+        "gradient_accumulation_steps": max(1, 2 // this_process().num_processes),
         "per_device_eval_batch_size": 16,
         "gradient_checkpointing": False,
         "lr_scheduler_type": "cosine",
