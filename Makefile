@@ -22,8 +22,9 @@ help:  ## list the commands
 demo: assets  ## the whole of MINT on real Wikipedia, then a web page to ask questions in
 	$(RUN) examples/run_mint.py --config examples/configs/demo.yaml $(ARGS)
 
+# Most models in there are too small for more than one thread; the files of tests are shared out instead.
 test: assets  ## all tests but the slow ones
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: assets  ## the slow tests
 	$(RUN) -m pytest -m slow $(ARGS)

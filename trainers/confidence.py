@@ -15,6 +15,7 @@ from dataset_builders.features import SAMPLE_FEATURES
 logger = logging.getLogger(__name__)
 
 KEEP_RULES = ("fraction", "threshold", "calibrated")
+PREFERENCES = ("confident", "uncertain")
 
 MIN_CALIBRATION_SAMPLES = 10
 """A precision measured on fewer labelled samples says too little to set a threshold by."""
@@ -42,6 +43,9 @@ class ConfidenceArguments:
             or all from a threshold that is `"calibrated"` on labelled data, see [`calibrate_threshold`]. A labelled
             query has no round trip, so that the scores of `"calibrated"` leave it out.
         keep_fraction (`float`, *optional*, defaults to 0.5): share of the samples to keep, in (0, 1].
+        prefer (`str`, *optional*, defaults to `"confident"`): which end of the scores `"fraction"` keeps. Samples that
+            their writer is sure of say little that is new; with `"uncertain"` it is the round trip alone that tells
+            right from wrong.
         keep_threshold (`float`, *optional*, defaults to 0.5): score from which a sample is kept, in [0, 1].
         max_round_trip_rank (`int`, *optional*, defaults to 1): a sample whose source document is not among that many
             first docids is dropped whatever its score; 0 asks for no round trip.
@@ -59,6 +63,9 @@ class ConfidenceArguments:
     weight_answer_agreement: float = field(default=1.0, metadata={"help": "Weight of agreement on the answer."})
     keep: str = field(default="fraction", metadata={"help": "Filter rule.", "choices": list(KEEP_RULES)})
     keep_fraction: float = field(default=0.5, metadata={"help": "Share of the samples to keep, in (0, 1]."})
+    prefer: str = field(
+        default="confident", metadata={"help": "Which end of the scores is kept.", "choices": list(PREFERENCES)}
+    )
     keep_threshold: float = field(default=0.5, metadata={"help": "Score from which a sample is kept, in [0, 1]."})
     max_round_trip_rank: int = field(
         default=1, metadata={"help": "Drop samples whose source is not among that many first docids (0: keep them)."}
@@ -70,6 +77,13 @@ class ConfidenceArguments:
     def __post_init__(self):
         if self.keep not in KEEP_RULES:
             raise ValueError(f"`keep` is {self.keep!r}; it must be one of {KEEP_RULES}.")
+        if self.prefer not in PREFERENCES:
+            raise ValueError(f"`prefer` is {self.prefer!r}; it must be one of {PREFERENCES}.")
+        if self.prefer == "uncertain" and (self.keep != "fraction" or not self.max_round_trip_rank):
+            raise ValueError(
+                "`prefer` 'uncertain' keeps a fraction of what the round trip vouches for: use `keep` 'fraction' and "
+                "a `max_round_trip_rank` above 0."
+            )
         for name in ("keep_fraction", "target_precision"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; it must lie in (0, 1].")
@@ -145,7 +159,8 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments, threshol
         found = limit == 0 or 0 < (sample["confidence"]["round_trip_rank"] or 0) <= limit
         return found and bool(sample["query"]) and any(sample["answers"])
 
-    ranked = sorted(filter(eligible, scored), key=lambda sample: -sample["confidence"]["score"])
+    sign = 1 if arguments.prefer == "uncertain" else -1
+    ranked = sorted(filter(eligible, scored), key=lambda sample: sign * sample["confidence"]["score"])
     if arguments.keep == "fraction":
         kept = ranked[: math.ceil(arguments.keep_fraction * len(scored))]
     else:

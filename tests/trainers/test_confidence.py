@@ -97,6 +97,15 @@ def test_the_fraction_is_one_of_all_samples_and_never_rounds_to_none():
     assert len(kept_ids(filter_samples(samples_with(0.1, 0.9, 0.5), ConfidenceArguments(keep_fraction=1.0)))) == 3
 
 
+def test_of_what_leads_back_the_least_confident_fraction_can_be_kept():
+    samples = samples_with(0.1, 0.9, 0.5, 0.7)
+    samples[0]["confidence"]["round_trip_rank"] = 0
+    assert kept_ids(filter_samples(samples, ConfidenceArguments(prefer="uncertain"))) == ["2", "3"]
+    for without in ({"max_round_trip_rank": 0}, {"keep": "threshold"}):
+        with pytest.raises(ValueError, match="what the round trip vouches for"):
+            ConfidenceArguments(prefer="uncertain", **without)
+
+
 def test_a_threshold_keeps_what_reaches_it():
     samples = samples_with(0.5, 0.5, 0.5)
     for sample, rank in zip(samples, (3, 2, 1), strict=True):
@@ -225,6 +234,7 @@ def test_samples_without_signals_cannot_be_refiltered():
     "wrong",
     [
         {"keep": "best"},
+        {"prefer": "sure"},
         {"keep_fraction": 0.0},
         {"keep_fraction": 1.5},
         {"keep_threshold": 1.5},
