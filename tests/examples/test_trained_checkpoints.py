@@ -8,9 +8,9 @@ import time
 
 import pytest
 import trained_checkpoints
-from gradio_client import Client
 
 from tests.examples.conftest import ROOT
+from tests.hub_cards.pages import client_of
 
 MOST_BYTES = 12_000_000
 
@@ -39,7 +39,7 @@ def test_the_checkpoints_are_served_over_all_articles(tmp_path, environment):
         while (is_down := is_closed(port)) and time.monotonic() < deadline and server.poll() is None:
             time.sleep(0.5)
         assert not is_down, log.read_text()[-3000:]
-        client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+        client = client_of(f"http://127.0.0.1:{port}")
         reply = client.predict("Which river flows through Cairo?", api_name="/ask")
         assert {"Cairo", "Nile"} & {document["title"] for document in reply["documents"][:2]}
         assert "10,033 documents" in reply["status"] and reply["answer"]

@@ -12,6 +12,11 @@ from pathlib import Path
 from gradio_client import Client
 
 
+def client_of(url: str) -> Client:
+    """A client (`gradio_client.Client`) of a page, patient enough for a machine that is busy otherwise."""
+    return Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": 60})
+
+
 @contextmanager
 def served(folder: Path, environment: dict[str, str]) -> Iterator[Client]:
     """
@@ -37,7 +42,7 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[Client]:
         while page.poll() is None and not _answers(port) and time.monotonic() < deadline:
             time.sleep(0.5)
         assert page.poll() is None and _answers(port), (folder / "log").read_text()
-        yield Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+        yield client_of(f"http://127.0.0.1:{port}")
     finally:
         page.terminate()
         page.wait(timeout=30)

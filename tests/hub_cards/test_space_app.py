@@ -13,12 +13,12 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from datasets import Dataset
-from gradio_client import Client
 
 from hub_cards.demo_space import space_artefact
 from hub_cards.space import app as space
 from hub_cards.space.app import MAX_DOCUMENTS, STRATEGIES, THEME, Demo, build_app, serve
 from modeling_mint import MintForConditionalGeneration, MintPipeline, MintProcessor
+from tests.hub_cards.pages import client_of
 from tests.tiny import TITLES
 
 QUERY = "Who designed the Eiffel Tower?"
@@ -86,7 +86,7 @@ def page(demo):
 
 @pytest.fixture(scope="module")
 def client(page):
-    return Client(page, verbose=False, analytics_enabled=False)
+    return client_of(page)
 
 
 def free_port():
@@ -265,7 +265,7 @@ def call(page, query, strategy):
 @pytest.mark.slow
 def test_fifty_users_at_once_are_all_answered(page):
     with ThreadPoolExecutor(50) as users:
-        clients = list(users.map(lambda _: Client(page, verbose=False, analytics_enabled=False), range(50)))
+        clients = list(users.map(lambda _: client_of(page), range(50)))
         replies = list(users.map(lambda client: client.predict(QUERY, "rag", api_name="/ask"), clients))
     assert len(replies) == 50 and len({reply["answer"] for reply in replies}) == 1
 
@@ -276,7 +276,7 @@ def test_full_queue_is_told(ask, monkeypatch):
     serve(app, server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
         with pytest.raises(Exception, match="Queue is full"):
-            Client(app.local_url, verbose=False, analytics_enabled=False).predict(QUERY, api_name="/ask")
+            client_of(app.local_url).predict(QUERY, api_name="/ask")
     finally:
         app.close()
 
@@ -334,6 +334,6 @@ def connect(server, port, log):
     while time.monotonic() < deadline and server.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
+                return client_of(f"http://127.0.0.1:{port}")
         time.sleep(0.5)
     raise AssertionError(f"The page did not come up:\n{log.read_text()}")
