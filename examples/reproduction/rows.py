@@ -89,16 +89,15 @@ class Rows:
 
     def auxiliary(self) -> dict[str, Path]:
         """Warm-up on the labels and on what the external LLM wrote."""
+        return self._train("auxiliary", self.index(), self._warm_up_examples, 5e-4)
+
+    def _warm_up_examples(self, role: str) -> Dataset:
         labelled = concatenate_datasets([self.data.train, self.data.index_samples])
-
-        def examples(role: str) -> Dataset:
-            parts = [
-                self._examples(labelled, role, self.labelled_rates),
-                self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
-            ]
-            return concatenate_datasets(parts)
-
-        return self._train("auxiliary", self.index(), examples, 5e-4)
+        parts = [
+            self._examples(labelled, role, self.labelled_rates),
+            self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
+        ]
+        return concatenate_datasets(parts)
 
     def co_training(self, start: str, iterations: int) -> dict[str, Path]:
         """Co-training after the warm-up `start`."""
@@ -172,8 +171,7 @@ class Rows:
         self.train("co-training-1")
 
         def examples(role: str) -> Dataset:
-            samples = concatenate_datasets([self.data.train, self.data.auxiliary, self.data.index_samples])
-            pool = self._examples(samples, role, self.labelled_rates | AUXILIARY_RATES).shuffle(self.settings.seed)
+            pool = self._warm_up_examples(role).shuffle(self.settings.seed)
             number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 

@@ -99,7 +99,7 @@ RATES_OF_FEW_LABELS = {
     "query_answer_to_docid": 4,
     "closed_book_answer": 4,
     "grounded_answer": 2,
-    "document_to_query": 2,
+    "document_to_query": 3,
     "document_to_docid": 0.1,
 }
 RATES_OF_MANY_LABELS = {
@@ -130,7 +130,9 @@ def encoder_epochs(num_labels: int) -> int:
     return 10 if num_labels < FEW_LABELS else 2
 
 
-AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0.5, "docid_to_docid_list": 0.5}
+# To write queries is learnt from labels alone: those for the exchange must be like what people ask, and the LLM asks
+# "What is the most ..." of everything.
+AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0, "docid_to_docid_list": 0.5}
 EXCHANGE_RATES = {"grounded_answer": 0.15, "document_to_query": 0.1}
 
 
