@@ -158,7 +158,8 @@ class Rows:
         self.train("co-training-1")
 
         def samples(role: str) -> list[dict]:
-            written = self._written(PARTNER[role])
+            # What did not lead back at all has no place for its source, and is not exchanged at all.
+            written = [one for one in self._written(PARTNER[role]) if one["confidence"]["round_trip_rank"]]
             step = len(written) / len(self._kept(PARTNER[role]))
             return [written[int(number * step)] for number in range(len(self._kept(PARTNER[role])))]
 
