@@ -159,8 +159,11 @@ def filter_samples(samples: list[dict], arguments: ConfidenceArguments, threshol
         found = limit == 0 or 0 < (sample["confidence"]["round_trip_rank"] or 0) <= limit
         return found and bool(sample["query"]) and any(sample["answers"])
 
-    sign = 1 if arguments.prefer == "uncertain" else -1
-    ranked = sorted(filter(eligible, scored), key=lambda sample: sign * sample["confidence"]["score"])
+    ranked = sorted(
+        filter(eligible, scored),
+        key=lambda sample: sample["confidence"]["score"],
+        reverse=arguments.prefer == "confident",
+    )
     if arguments.keep == "fraction":
         kept = ranked[: math.ceil(arguments.keep_fraction * len(scored))]
     else:

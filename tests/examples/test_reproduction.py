@@ -154,7 +154,9 @@ def test_all_baselines_are_trained_and_judged_and_measured(reproduce, tmp_path):
     run_rows, root, _ = reproduce
     printed = run_rows(script="baselines").stdout
     predictions = tmp_path / "results" / "predictions" / "labels-10-seed-0"
-    assert sorted(path.stem for path in predictions.glob("*.jsonl")) == sorted(f"{name}.baseline" for name in BASELINES)
+    assert sorted(path.stem for path in predictions.glob("*.jsonl")) == sorted(
+        f"{name}.baseline" for name in BASELINES
+    )
     records = {
         name: [json.loads(line) for line in (predictions / f"{name}.baseline.jsonl").open()] for name in BASELINES
     }
