@@ -227,15 +227,15 @@ def main() -> None:
     for name in settings.rows or BASELINES:
         path = settings.predictions / f"{name}.{STRATEGY}.jsonl"
         if not path.is_file():
-            queries, reply = data.dev["query"][:], baselines.make(name).reply
+            queries, reply = data.judged["query"][:], baselines.make(name).reply
 
             def work(items: range, queries=queries, reply=reply) -> list[dict]:
                 replies = reply([queries[item] for item in items])
                 return [{"rows": rows, "answer": answer} for rows, answer in replies]
 
-            replies = in_blocks(len(queries), BLOCK_SIZE, settings.folder / "replies" / name, work)
+            replies = in_blocks(len(queries), BLOCK_SIZE, settings.replies(name), work)
             write_replies(path, data, replies)
-        print_scores(settings.dev, {name: path})
+        print_scores(data, {name: path})
 
 
 if __name__ == "__main__":

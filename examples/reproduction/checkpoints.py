@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from data import Data
-from judging import TITLE, answer_temperature, judge
+from data import TITLE, Data
+from judging import answer_temperature, judge
 from rows import Rows
 from safetensors.torch import load_file, save_file
 from settings import MAX_DOCUMENT_CHARS, NUM_DOCUMENTS, Settings, adapter_config
@@ -61,7 +61,7 @@ def evaluation_rows(data: Data, paths: dict[str, Path], stage: str) -> list[dict
     Returns:
         `list[dict]`: see [`score_predictions`]; with `stage` and `system`.
     """
-    samples, rows = data.dev.to_list(), []
+    samples, rows = data.judged.to_list(), []
     for strategy, path in paths.items():
         found = read_predictions(path, TITLE)
         replies = [found[sample["id"]] for sample in samples]
@@ -108,7 +108,7 @@ def main() -> None:
             "trie_bytes": data.processor.trie.nbytes,
         },
         "data": {
-            "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.dev)},
+            "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.judged)},
             **earlier_samples(settings, data, rows),
         },
         "training": {

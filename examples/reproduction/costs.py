@@ -65,8 +65,8 @@ def main() -> None:
     parser = TrlParser([Settings, QualityArguments, ConfidenceArguments, CostArguments])
     settings, quality, confidence, arguments = parser.parse_args_and_config()
     data = Data(settings, quality)
-    step = max(len(data.dev) // arguments.num_queries, 1)
-    queries = data.dev["query"][::step][: arguments.num_queries]
+    step = max(len(data.judged) // arguments.num_queries, 1)
+    queries = data.judged["query"][::step][: arguments.num_queries]
     baselines, figures = Baselines(settings, data), []
     for name in settings.rows or [*BASELINES, MINT_ROW]:
         if name in BASELINES:

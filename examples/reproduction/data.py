@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from datasets import Dataset
-from settings import MAX_DOCUMENT_CHARS, Settings
+from settings import BRIEF_DOCUMENT_CHARS, HELD_OUT, MAX_DOCUMENT_CHARS, Settings
 
 from dataset_builders.auxiliary import AuxiliaryBuilder
 from dataset_builders.basic import BasicBuilder
@@ -19,6 +19,9 @@ from dataset_builders.quality import QualityArguments
 from dataset_builders.writing import build, load_collection, write_collection, write_text
 from modeling_mint import MintProcessor
 from trainers.baselines import longest_title_match
+from trainers.kilt_predictions import GoldQuery, read_gold
+
+TITLE = ("title",)
 
 
 class Data:
@@ -46,8 +49,16 @@ class Data:
     @cached_property
     def processor(self) -> MintProcessor:
         """The processor ([`MintProcessor`]), a trie over all titles of the collection in it."""
+        return self._processor(MAX_DOCUMENT_CHARS)
+
+    @cached_property
+    def brief_processor(self) -> MintProcessor:
+        """The processor ([`MintProcessor`]) of documents that are shortened further."""
+        return self._processor(BRIEF_DOCUMENT_CHARS)
+
+    def _processor(self, max_document_chars: int) -> MintProcessor:
         return MintProcessor.from_backbone_pretrained(
-            self.settings.backbone, load_collection(self.collection), max_document_chars=MAX_DOCUMENT_CHARS
+            self.settings.backbone, load_collection(self.collection), max_document_chars=max_document_chars
         )
 
     @cached_property
@@ -118,6 +129,16 @@ class Data:
         return self._labelled["train"].select(self._draw[0])
 
     @property
+    def readable(self) -> Dataset:
+        """The labels to train on whose answer stands in their article, as a model reads it ([`datasets.Dataset`])."""
+
+        def answered(sample: dict) -> bool:
+            texts = [self.processor.document(row)[1][:MAX_DOCUMENT_CHARS].lower() for row in sample["rows"]]
+            return any(answer.lower() in text for answer in sample["answers"] for text in texts)
+
+        return self.train.select([index for index, sample in enumerate(self.train) if answered(sample)])
+
+    @property
     def labelled_titles(self) -> list[str]:
         """Titles (`list[str]`) of the articles that the labels to train on have, sorted."""
         return sorted({title for evidence in self.train["provenance"][:] for titles in evidence for title in titles})
@@ -127,10 +148,46 @@ class Data:
         """The labels to select models and calibrate by ([`datasets.Dataset`])."""
         return self._labelled["train"].select(self._draw[1])
 
+    @cached_property
+    def _not_drawn(self) -> dict[str, list[int]]:
+        """Positions of the labels that were not drawn, by what they serve for. Answers may be held out too."""
+        drawn = {position for part in self._draw for position in part}
+        rest = [position for position in range(len(self._labelled["train"])) if position not in drawn]
+        random.Random(self.settings.seed).shuffle(rest)
+        number, meta = min(HELD_OUT, len(rest) // 2), self._labelled["train"]["metadata"][:]
+        answers = [position for position in rest if _asks_what_stands_there(meta[position])]
+        more = [position for position in rest[number:] if position not in set(answers)]
+        return {"held_out": rest[:number], "answers": answers, "more": more}
+
     @property
-    def dev(self) -> Dataset:
-        """The queries that all systems are judged by ([`datasets.Dataset`])."""
-        return self._labelled["test"]
+    def more_labels(self) -> Dataset:
+        """Labels that were not drawn and by which nothing is judged, in random order ([`datasets.Dataset`])."""
+        return self._labelled["train"].select(self._not_drawn["more"])
+
+    @cached_property
+    def judged(self) -> Dataset:
+        """
+        The queries that all systems are judged by ([`datasets.Dataset`]), see `judged_on` of [`Settings`].
+
+        Raises:
+            ValueError: if no label was left to judge by.
+        """
+        if self.settings.judged_on == "dev":
+            return self._labelled["test"]
+        positions = self._not_drawn[self.settings.judged_on]
+        if not positions:
+            raise ValueError(
+                f"--judged_on {self.settings.judged_on} takes labels that were not drawn; --num_labels "
+                f"{self.settings.num_labels} leaves none. Judge on dev."
+            )
+        return self._labelled["train"].select(positions)
+
+    @property
+    def judged_gold(self) -> list[GoldQuery]:
+        """What is right of them (`list[GoldQuery]`), in their order."""
+        file = self.settings.dev if self.settings.judged_on == "dev" else self.settings.train
+        gold = {query.id: query for query in read_gold(file, TITLE)}
+        return [gold[id_] for id_ in self.judged["id"][:]]
 
     @cached_property
     def auxiliary(self) -> Dataset:
@@ -148,6 +205,11 @@ class Data:
             quality=self.quality,
         )
         return build(builder)["train"]
+
+
+def _asks_what_stands_there(metadata: str) -> bool:
+    meta = json.loads(metadata)
+    return meta.get("task") == "open_qa" and bool(meta.get("answer_in_document"))
 
 
 def write_titles(path: Path, titles: list[str]) -> None:

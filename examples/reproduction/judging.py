@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from data import Data, write_titles
+from data import TITLE, Data, write_titles
 from settings import NUM_DOCUMENTS, Settings
 
 from modeling_mint import STRATEGIES
 from trainers.blocks import in_blocks
 from trainers.evaluation import predict_role, score_role
-from trainers.kilt_predictions import align_predictions, read_gold, read_predictions, write_predictions
+from trainers.kilt_predictions import align_predictions, read_predictions, write_predictions
 from trainers.role_models import AdapterModels
 from trainers.score_breakdown import group_scores, query_groups, query_scores
 from trainers.score_tables import score_table
@@ -23,12 +23,10 @@ STRATEGY = "baseline"
 CALIBRATION = 200
 """Labels, of those held out, that the temperature of answers is calibrated on."""
 
-TITLE = ("title",)
-
 
 def prediction_paths(settings: Settings, name: str) -> dict[str, Path]:
     """
-    Where a row's replies to the dev queries go.
+    Where a row's replies go.
 
     Args:
         settings ([`Settings`]): number of labels and seed.
@@ -45,11 +43,11 @@ def judge(
     settings: Settings, data: Data, models: AdapterModels, name: str, folders: dict[str, Path]
 ) -> dict[str, Path]:
     """
-    Replies to the dev queries by each strategy, block by block.
+    Replies to the judged queries by each strategy, block by block.
 
     Args:
         settings ([`Settings`]): where the predictions go.
-        data ([`Data`]): dev queries and collection.
+        data ([`Data`]): judged queries and collection.
         models ([`AdapterModels`]): loads the adapters.
         name (`str`): name of the row.
         folders (`dict[str, pathlib.Path]`): folders of its adapters by role.
@@ -60,12 +58,11 @@ def judge(
     paths = prediction_paths(settings, name)
     if all(path.is_file() for path in paths.values()):
         return paths
-    loaded, replies = models.load(folders), settings.folder / "replies" / name
+    loaded = models.load(folders)
     for role, model in loaded.items():
         model.answer_temperatures[role] = answer_temperature(settings, data, model, name, role)
-    predicted = predict_strategies(
-        data.dev["query"][:], data.processor, tuple(paths), replies / "dev", **loaded, **_options(settings)
-    )
+    queries, replies = data.judged["query"][:], settings.replies(name)
+    predicted = predict_strategies(queries, data.processor, tuple(paths), replies, **loaded, **_options(settings))
     for strategy, path in paths.items():
         write_replies(path, data, predicted[strategy])
     return paths
@@ -73,29 +70,29 @@ def judge(
 
 def write_replies(path: Path, data: Data, replies: list[dict]) -> None:
     """
-    Writes replies to the dev queries in KILT's submission format, and beside them the titles of the articles that the
-    labels to train on have.
+    Writes replies to the judged queries in KILT's submission format, and beside them the titles of the articles that
+    the labels to train on have.
 
     Args:
         path (`pathlib.Path`): file to write, whole or not at all.
-        data ([`Data`]): dev queries and collection.
+        data ([`Data`]): judged queries and collection.
         replies (`list[dict]`): per query, `rows` (ranked rows of the collection) and `answer`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     provenance = kilt_provenance([one["rows"] for one in replies], data.processor.collection)
-    write_predictions(path, data.dev["id"][:], [one["answer"] for one in replies], provenance)
+    write_predictions(path, data.judged["id"][:], [one["answer"] for one in replies], provenance)
     write_titles(path.with_name("labelled_titles.json"), data.labelled_titles)
 
 
-def print_scores(dev: str, paths: dict[str, Path]) -> None:
+def print_scores(data: Data, paths: dict[str, Path]) -> None:
     """
     Prints the scores of predictions.
 
     Args:
-        dev (`str`): KILT JSONL of the dev queries.
+        data ([`Data`]): judged queries.
         paths (`dict[str, pathlib.Path]`): files of predictions by name.
     """
-    gold = read_gold(dev, TITLE)
+    gold = data.judged_gold
     groups = query_groups(gold)
     table = {
         name: group_scores(query_scores(gold, align_predictions(gold, read_predictions(path, TITLE))), groups)

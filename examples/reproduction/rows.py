@@ -10,6 +10,7 @@ from settings import (
     AUXILIARY_RATES,
     EXCHANGE_RATES,
     NUM_DOCUMENTS,
+    RATES_OF_READING,
     RATES_OF_REPETITION,
     Settings,
     adapter_config,
@@ -127,12 +128,11 @@ class Rows:
 
     def whole_collection(self) -> dict[str, Path]:
         """
-        What the checkpoints are: the first iteration, or what `start` names, gone on with all articles, those that the
-        other rows know of by their titles only among them, and the labels again.
+        What the checkpoints are: the first iteration, or what `start` names, gone on with the articles that the other
+        rows know of by their titles only, and the labels again.
         """
         known = set(self.data.index_rows)
         others = [row for row in range(len(self.data.processor.collection)) if row not in known]
-        samples = concatenate_datasets([self.data.bare_articles(others), self.data.train])
         if self.settings.start:
             self._save_base()
             start = {role: Path(self.settings.start) / f"mint-{role}-adapter" for role in ROLES}
@@ -140,7 +140,12 @@ class Rows:
             start = self.train("co-training-1")
 
         def examples(role: str) -> Dataset:
-            return self._examples(samples, role, RATES_OF_REPETITION)
+            parts = [
+                tokenize_examples(self.data.bare_articles(others), role, self.data.brief_processor),
+                self._examples(self.data.train, role, RATES_OF_REPETITION),
+                self._examples(self.data.readable, role, RATES_OF_READING, retrieved_share=0),
+            ]
+            return concatenate_datasets(parts)
 
         return self._train("whole-collection", start, examples, 5e-4)
 
@@ -177,6 +182,21 @@ class Rows:
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 
         return self._train("continued", self.train("auxiliary"), examples, 3e-4)
+
+    def more_labels(self) -> dict[str, Path]:
+        """
+        Not a control but a bound: in the place of the partner's kept samples as many labels, which this number of
+        labels does not have.
+        """
+        self.train("co-training-1")
+
+        def examples(role: str) -> Dataset:
+            labels = self.data.more_labels
+            number = min(len(self._kept(PARTNER[role])), len(labels))
+            more = concatenate_datasets([labels.select(range(number)), self.data.train])
+            return self._examples(more, role, EXCHANGE_RATES)
+
+        return self._train("more-labels", self.train("auxiliary"), examples, 3e-4)
 
     def _instead_of_the_first_iteration(self, name: str, samples: Callable[[str], list[dict]]) -> dict[str, Path]:
         return self._train(
@@ -221,12 +241,13 @@ class Rows:
     def _save_base(self) -> None:
         AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
 
-    def _examples(self, samples: Dataset, role: str, rates: dict[str, float]) -> Dataset:
+    def _examples(self, samples: Dataset, role: str, rates: dict[str, float], retrieved_share: float = 0.5) -> Dataset:
         return tokenize_examples(
             samples,
             role,
             self.data.processor,
             retriever=self.data.retriever,
+            retrieved_share=retrieved_share,
             num_documents=NUM_DOCUMENTS,
             task_rates=rates,
             seed=self.settings.seed,
@@ -251,5 +272,6 @@ CONTROLS = {
 ROWS = CONTROLS | {
     "basic": Rows.basic,
     "auxiliary": Rows.auxiliary,
+    "more-labels": Rows.more_labels,
     "whole-collection": Rows.whole_collection,
 }

@@ -1,4 +1,4 @@
-"""Trains the rows of the table for one number of labels and one seed, and has them answer the dev queries.
+"""Trains the rows of the table for one number of labels and one seed, and has them answer the dev queries, or others.
 
 python examples/reproduction/run.py --config examples/configs/reproduction.yaml --collection articles.jsonl \
     --train train.jsonl --dev dev.jsonl --num_labels 250 --seed 0
@@ -28,7 +28,7 @@ def main() -> None:
         paths = prediction_paths(settings, name)
         if not all(path.is_file() for path in paths.values()):
             judge(settings, data, rows.models, name, rows.train(name))
-        print_scores(settings.dev, {f"{name} {strategy}": path for strategy, path in paths.items()})
+        print_scores(data, {f"{name} {strategy}": path for strategy, path in paths.items()})
 
 
 if __name__ == "__main__":

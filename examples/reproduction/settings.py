@@ -34,6 +34,9 @@ class Settings:
             kept to select models and calibrate by; 0 takes all.
         seed (`int`, *optional*, defaults to 0): seed of the draw of labels and of all that follows.
         rows (`list[str]`, *optional*): rows of the table to compute, in order; all by default.
+        judged_on (`str`, *optional*, defaults to `"dev"`): the queries that systems are judged by: `"dev"`; or of the
+            labels in `train` that were not drawn, `"held_out"`, 700 or half of them, to choose a method by, or
+            `"answers"`, the open questions whose answer stands in their article, since `dev` has few.
         start (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `whole-collection` goes
             on from. Defaults to the first iteration of co-training.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
@@ -53,6 +56,9 @@ class Settings:
     num_labels: int = field(default=250, metadata={"help": "Labels drawn from train (0: all)."})
     seed: int = field(default=0, metadata={"help": "Seed of the draw of labels and of training."})
     rows: list[str] = field(default_factory=list, metadata={"help": "Rows of the table to compute (default: all)."})
+    judged_on: str = field(
+        default="dev", metadata={"help": "Queries to judge by.", "choices": ["dev", "held_out", "answers"]}
+    )
     start: str = field(default="", metadata={"help": "Adapters that whole-collection goes on from."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
@@ -76,8 +82,12 @@ class Settings:
 
     @property
     def predictions(self) -> Path:
-        """Folder (`pathlib.Path`) of the replies to the dev queries: `<row>.<strategy>.jsonl`."""
-        return self.kept / "predictions" / self._name
+        """Folder (`pathlib.Path`) of the replies that are judged: `<row>.<strategy>.jsonl`."""
+        return self.kept / ("predictions" if self.judged_on == "dev" else self.judged_on) / self._name
+
+    def replies(self, name: str) -> Path:
+        """Folder (`pathlib.Path`) of the replies of a row (`str`) that are being made."""
+        return self.folder / "replies" / name / self.judged_on
 
     @property
     def reports(self) -> Path:
@@ -90,7 +100,9 @@ class Settings:
 
 
 MAX_DOCUMENT_CHARS = 400
+BRIEF_DOCUMENT_CHARS = 200  # of the articles beside those of the index stage, to have all of them in the time
 NUM_DOCUMENTS = 2
+HELD_OUT = 700  # labels that were not drawn, to choose a method by
 
 # How often the examples of a task are taken. What few labels teach comes several times; of the articles, which the
 # index stage taught already, some come again.
@@ -111,11 +123,19 @@ RATES_OF_MANY_LABELS = {
     "document_to_docid": 0.1,
 }
 RATES_OF_REPETITION = {
-    "query_to_docid": 1,
-    "query_answer_to_docid": 1,
+    "query_to_docid": 2,
+    "query_answer_to_docid": 1.5,
     "closed_book_answer": 1,
-    "grounded_answer": 0.15,
-    "document_to_query": 0.1,
+    "grounded_answer": 0.08,
+    "document_to_query": 0.05,
+}
+# A reader learns to read from what it can read: questions whose answer stands in their article.
+RATES_OF_READING = {
+    "query_to_docid": 0,
+    "query_answer_to_docid": 0,
+    "closed_book_answer": 0,
+    "grounded_answer": 1,
+    "document_to_query": 0,
 }
 FEW_LABELS = 500  # to train on: below that
 

@@ -1,16 +1,17 @@
 """The tables and plots of the reproduction, from all predictions that are there.
 
-python examples/reproduction/tables.py --dev dev.jsonl --results examples/results
+python examples/reproduction/tables.py --train train.jsonl --dev dev.jsonl --results examples/results
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from judging import STRATEGY, TITLE
+from answers import System, answer_scores, answers_markdown, compute_answers, found_predictions
+from data import TITLE
+from judging import STRATEGY
 from plots import plot_iterations, plot_label_efficiency
 from transformers import HfArgumentParser
 
@@ -66,16 +67,15 @@ COMPARISONS = [
 class Arguments:
     """
     Args:
+        train (`str`): KILT JSONL of the labels.
         dev (`str`): KILT JSONL of the dev queries.
         results (`str`): folder of the predictions, for `results.json`, `tables.md` and the plots too.
     """
 
+    train: str = field(metadata={"help": "KILT JSONL of the labels."})
     dev: str = field(metadata={"help": "KILT JSONL of the dev queries."})
     results: str = field(metadata={"help": "Folder of the predictions, tables and plots."})
 
-
-System = tuple[str, str, str]
-"""Number of labels, row and strategy."""
 
 Scores = dict[str, np.ndarray]
 """By metric, the scores of the queries, of shape `(num_queries,)`."""
@@ -93,11 +93,9 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, Sco
         `dict[System, dict[str, Scores]]`: by system and by folder, one a seed, the scores of each query.
     """
     found: dict[System, dict[str, Scores]] = {}
-    for path in sorted(root.glob("labels-*-seed-*/*.jsonl")):
-        labels = re.fullmatch(r"labels-(\w+)-seed-\d+", path.parent.name).group(1)
-        row, strategy = path.stem.rsplit(".", 1)
+    for system, path in found_predictions(root):
         scores = query_scores(gold, align_predictions(gold, read_predictions(path, TITLE)))
-        found.setdefault((labels, row, strategy), {})[path.parent.name] = scores
+        found.setdefault(system, {})[path.parent.name] = scores
     return found
 
 
@@ -241,11 +239,14 @@ def main() -> None:
     indexed = json.loads((target / "index_titles.json").read_text(encoding="utf-8"))
     predictions = target / "predictions"
     results = compute(load_scores(predictions, gold), dev_groups(gold, indexed), labelled_articles(predictions, gold))
+    answers = answer_scores(target, gold, read_gold(arguments.train, TITLE))
+    results["answers"] = compute_answers(answers, COMPARISONS)
     write_text(target / "results.json", json.dumps(results, indent=1) + "\n")
-    write_text(target / "tables.md", markdown(results))
+    tables = f"{markdown(results)}\nAnswers that stand in their article:\n\n{answers_markdown(results['answers'])}"
+    write_text(target / "tables.md", tables)
     plot_label_efficiency(results, target / "label_efficiency.png")
     plot_iterations(target, results, target / "iterations.png")
-    print(markdown(results))
+    print(tables)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ BASELINES = [
     *("closed-book", "dense-rag", "plain-gr", "corpus-lm"),
 ]
 ANSWERING = ("closed-book", "dense-rag", "corpus-lm")
+ANSWERS = 6  # of the labels, the first ones
 ROWS = ["basic", "auxiliary", "co-training-1", *CONTROLS]
 
 
@@ -50,7 +51,9 @@ def tiny_encoder(folder):
 @pytest.fixture
 def reproduce(inputs, environment, tmp_path):
     """Runs a script on the first questions as labels and the others as dev queries."""
-    train = write_json_lines(tmp_path / "train.jsonl", [record | {"meta": {}} for record in QUESTIONS[:10]])
+    metas = [{"task": "open_qa", "answer_in_document": number < ANSWERS} for number in range(10)]
+    labelled = [record | {"meta": meta} for record, meta in zip(QUESTIONS[:10], metas, strict=True)]
+    train = write_json_lines(tmp_path / "train.jsonl", labelled)
     dev = write_json_lines(tmp_path / "dev.jsonl", [record | {"meta": {}} for record in QUESTIONS[10:]])
     options = {
         "collection": inputs / "documents.jsonl",
@@ -141,12 +144,31 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     assert "names 12 articles, not 5" in refused
 
     results = tmp_path / "results"
-    run(environment, "tables", "--dev", dev, "--results", results)
+    run(environment, "tables", "--train", dev.with_name("train.jsonl"), "--dev", dev, "--results", results)
     report = json.loads((results / "results.json").read_text(encoding="utf-8"))
     seeds = {(one["row"], one["strategy"]): one["seeds"] for one in report["systems"]}
     assert seeds[("basic", "rag")] == 2 and seeds[("co-training-1", "ensemble")] == 1
     assert ["co-training-1", "rag"] in [one["first"] for one in report["comparisons"]]
     assert "| 10 | co-training-1 | rag | 1 |" in (results / "tables.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_labels_that_were_not_drawn_serve_to_judge_by_and_as_a_bound_but_never_both(reproduce, tmp_path):
+    run_rows, root, _ = reproduce
+    few = ["--num_labels=5", "--judged_on=held_out"]
+    printed = run_rows(*few, "--rows", "more-labels").stdout
+    assert "| more-labels rag | all | 2 |" in printed
+    kept = tmp_path / "results" / "held_out" / "labels-5-seed-0" / "more-labels.rag.jsonl"
+    judged = {json.loads(line)["id"] for line in kept.open()}
+    assert len(judged) == 2 and judged < {record["id"] for record in QUESTIONS[:10]}
+    assert (root / "labels-5-seed-0" / "more-labels" / "mint-rag" / "adapter_model.safetensors").is_file()
+    assert not (tmp_path / "results" / "predictions").exists()
+
+    run_rows(*few[:1], "--judged_on=answers", "--rows", "longest-title", script="baselines")
+    asked = tmp_path / "results" / "answers" / "labels-5-seed-0" / "longest-title.baseline.jsonl"
+    assert {json.loads(line)["id"] for line in asked.open()} == {"q1", "q3", "q5"}
+    refused = run_rows("--judged_on=held_out", "--rows", "longest-title", script="baselines", succeeds=False).stderr
+    assert "--num_labels 10 leaves none. Judge on dev." in refused
 
 
 @pytest.mark.slow

@@ -13,26 +13,50 @@ FOUND = {  # by row and seed, whether the article of each query is found
     ("basic", 1): [0, 1, 0],
     ("auxiliary", 1): [1, 1, 1],
 }
+RIGHT, WRONG = "SUPPORTS", "REFUTES"
+ANSWERS = {  # by row and seed, what is answered to labels that were not drawn
+    ("basic", 1): {3: RIGHT, 4: WRONG},
+    ("auxiliary", 1): {3: RIGHT, 4: RIGHT},
+    ("auxiliary", 2): {4: WRONG},
+    ("only-there", 1): {3: RIGHT},
+}
 LABELLED = {0: ["Cairo"], 1: ["Cairo", "Nile"]}
 
 
 @pytest.fixture
 def report(tmp_path, environment):
-    def record(title, number):
-        return {"id": f"creak-{number}", "output": [{"answer": "SUPPORTS", "provenance": [{"title": title}]}]}
+    def record(title, number, answer=RIGHT):
+        return {"id": f"creak-{number}", "output": [{"answer": answer, "provenance": [{"title": title}]}]}
 
-    dev, results = tmp_path / "dev.jsonl", tmp_path / "results"
+    dev, train, results = tmp_path / "dev.jsonl", tmp_path / "train.jsonl", tmp_path / "results"
     gold = [record(title, number) | {"input": f"About {title}."} for number, title in enumerate(ARTICLES)]
+    gold[2]["meta"] = {"task": "open_qa", "answer_in_document": True}
     write_json_lines(dev, gold)
+    write_json_lines(train, [record("Soup", number) | {"input": "What is soup?"} for number in (3, 4)])
     for (row, seed), found in FOUND.items():
         folder = results / "predictions" / f"labels-250-seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         titles = [title if hit else "Peace" for title, hit in zip(ARTICLES, found, strict=True)]
         write_json_lines(folder / f"{row}.rag.jsonl", [record(title, n) for n, title in enumerate(titles)])
         (folder / "labelled_titles.json").write_text(json.dumps(LABELLED[seed]), encoding="utf-8")
+    for (row, seed), answers in ANSWERS.items():
+        folder = results / "answers" / f"labels-250-seed-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json_lines(folder / f"{row}.rag.jsonl", [record("Soup", n, answer) for n, answer in answers.items()])
     (results / "index_titles.json").write_text('["Soup"]', encoding="utf-8")
-    run(environment, "tables", "--dev", dev, "--results", results)
+    run(environment, "tables", "--train", train, "--dev", dev, "--results", results)
     return json.loads((results / "results.json").read_text(encoding="utf-8"))
+
+
+def test_answers_that_stand_in_their_article_are_pooled_over_dev_and_labels_not_drawn(report):
+    found = {one["row"]: one for one in report["answers"]["systems"]}
+    assert {row: one["queries"] for row, one in found.items()} == {"auxiliary": 3, "basic": 3}
+    # Of the two that were not drawn, one is answered rightly; by the other row one with one seed of two.
+    assert found["basic"]["scores"]["em"]["mean"] == pytest.approx(2 / 3)
+    assert found["auxiliary"]["scores"]["em"]["mean"] == pytest.approx(2.5 / 3)
+    (compared,) = report["answers"]["comparisons"]
+    assert (compared["first"], compared["second"]) == (["auxiliary", "rag"], ["basic", "rag"])
+    assert compared["differences"]["em"]["difference"] == pytest.approx(0.5 / 3)
 
 
 def test_tables_pool_seeds_and_compare_two_rows_by_the_seeds_that_both_have(report):
