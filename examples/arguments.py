@@ -42,6 +42,8 @@ class RunArguments:
         num_documents (`int`, *optional*, defaults to 2): documents that RAG's generator reads.
         retrieved_share (`float`, *optional*, defaults to 0.5): share of `grounded_answer` examples that read what BM25
             really returns, gold or not.
+        title_substitutions (`int`, *optional*, defaults to 0): samples to make of each query that names its article,
+            labelled or its partner's, by putting the title of a related article there; see [`substitute_titles`].
         num_beams (`int`, *optional*, defaults to 10): beams of the docid search.
         strategy (`str`, *optional*, defaults to `"ensemble"`): how `ask.py` and the web page answer.
         inference_batch_size (`int`, *optional*, defaults to 16): queries worked on at a time.
@@ -72,6 +74,9 @@ class RunArguments:
     num_documents: int = field(default=2, metadata={"help": "Documents that RAG's generator reads."})
     retrieved_share: float = field(
         default=0.5, metadata={"help": "Share of grounded_answer examples that read what BM25 returns."}
+    )
+    title_substitutions: int = field(
+        default=0, metadata={"help": "Samples to make of each query by putting another title there."}
     )
     num_beams: int = field(default=10, metadata={"help": "Beams of the docid search."})
     strategy: str = field(

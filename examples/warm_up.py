@@ -40,6 +40,7 @@ def example_options(settings: Settings) -> dict:
     return {
         "retrieved_share": settings.run.retrieved_share,
         "num_documents": settings.run.num_documents,
+        "title_substitutions": settings.run.title_substitutions,
         "task_sampling": settings.training.task_sampling,
         "sampling_temperature": settings.training.sampling_temperature,
         "task_rates": settings.training.task_rates,

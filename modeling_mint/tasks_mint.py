@@ -171,6 +171,8 @@ def training_examples(
     def example(task_name: str, *target: str, **inputs) -> TrainingExample:
         task = TASKS[task_name]
         component = {"llm": "auxiliary", "rag": "exchange", "gar": "exchange"}.get(source, task.component)
+        if source == "substituted" and sample["iteration"]:  # made of a model's sample
+            component = "exchange"
         return TrainingExample(task_name, component, format_prompt(task_name, **inputs), target, weight)
 
     def text(row: int, masked: bool = False) -> str:
@@ -193,6 +195,8 @@ def training_examples(
             # A labelled sample's docids are all relevant; a model's own are a ranking, of which the first is believed.
             for docid in docids if source == "labelled" else docids[:1]:
                 yield example(retrieval_task, docid, **inputs)
+    if source == "substituted":  # neither answer nor document fit the query any more
+        return
     context = [(document(row)[0], text(row)) for row in list(context_rows) or rows[:1]]
     if answers and role == "rag" and context:
         yield example("grounded_answer", answers[0], query=query, documents=context)

@@ -1,7 +1,6 @@
 """The retrieval baseline that needs no model: titles that stand in the query."""
 
-import re
-from collections import defaultdict
+from dataset_builders.title_mentions import TitleMentions
 
 
 def longest_title_match(queries: list[str], titles: list[str], k: int) -> list[list[str]]:
@@ -9,9 +8,7 @@ def longest_title_match(queries: list[str], titles: list[str], k: int) -> list[l
     Ranks the titles that stand word for word in each query, longest first. It shows how far copying from the query
     gets, so a learned retriever is worth having only above it.
 
-    Letter case and the amount of whitespace do not matter; word boundaries and punctuation do: "Art" is not in
-    "earth", and "Mercury (planet)" only in a query that has the brackets. Text without spaces between words (Chinese,
-    Thai) counts as one word up to the next punctuation mark.
+    What counts as standing in a query, [`TitleMentions`] says.
 
     Args:
         queries (`list[str]`):
@@ -30,22 +27,9 @@ def longest_title_match(queries: list[str], titles: list[str], k: int) -> list[l
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    titles_of_ngram = defaultdict(list)
-    for title in dict.fromkeys(titles):
-        titles_of_ngram[_words(title)].append(title)
-    ngram_lengths = sorted({len(ngram) for ngram in titles_of_ngram if ngram})
-
+    mentions = TitleMentions(titles)
     rankings = []
     for query in queries:
-        words = _words(query)
-        found = {}
-        for start in range(len(words)):
-            for length in ngram_lengths:
-                found |= dict.fromkeys(titles_of_ngram.get(words[start : start + length], []))
+        found = dict.fromkeys(title for mention in mentions.find(query) for title in mention.titles)
         rankings.append(sorted(found, key=len, reverse=True)[:k])
     return rankings
-
-
-def _words(text):
-    """The words of a text and its punctuation marks, each mark on its own, as a tuple that can be looked up."""
-    return tuple(re.findall(r"\w+|[^\w\s]", text.casefold()))

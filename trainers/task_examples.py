@@ -3,10 +3,11 @@
 import random
 from collections.abc import Sequence
 
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets import List as ListFeature
 
 from dataset_builders.bm25 import Bm25Retriever
+from dataset_builders.title_substitution import substitute_titles
 from modeling_mint import MintProcessor, training_examples
 from modeling_mint.tasks_mint import COMPONENTS
 
@@ -61,6 +62,7 @@ def tokenize_examples(
     retriever: Bm25Retriever | None = None,
     retrieved_share: float = 0.5,
     num_documents: int = 2,
+    title_substitutions: int = 0,
     task_sampling: str = "proportional",
     sampling_temperature: float = 2.0,
     task_rates: dict[str, float] | None = None,
@@ -83,6 +85,9 @@ def tokenize_examples(
             Share of `grounded_answer` examples that read the retriever's list as it is, see [`grounding_rows`].
         num_documents (`int`, *optional*, defaults to 2):
             Documents that `grounded_answer` reads.
+        title_substitutions (`int`, *optional*, defaults to 0):
+            Samples to make of each query that names its article by putting another title there, see
+            [`~dataset_builders.title_substitution.substitute_titles`].
         task_sampling (`str`, *optional*, defaults to `"proportional"`):
             How many examples of each task are taken, see [`TaskSampling`]: `"proportional"` as they come,
             `"temperature"` more evenly, `"explicit"` by `task_rates`.
@@ -101,6 +106,9 @@ def tokenize_examples(
         ValueError: if the task sampling is not possible, see [`TaskSampling`].
     """
     sampling = TaskSampling(task_sampling, sampling_temperature, task_rates)
+    if title_substitutions:
+        made = substitute_titles(samples, processor.collection, title_substitutions, retriever=retriever, seed=seed)
+        samples = concatenate_datasets([samples, made])
     rng = random.Random(seed)
     retrieved = _retrieve_contexts(samples, retriever, num_documents) if role == "rag" else {}
 

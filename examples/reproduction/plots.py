@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from settings import WARM_UP
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
@@ -13,6 +14,7 @@ ROLES = {"rag": "o-", "gar": "s--"}
 CURVES = {
     ("basic", "rag"): "warm-up, labels only",
     ("auxiliary", "rag"): "+ auxiliary data",
+    ("substituted", "rag"): "+ substituted titles",
     ("co-training-1", "rag"): "+ co-training",
     ("plain-gr", "baseline"): "plain generative retrieval",
     ("dense-tuned", "baseline"): "dense, tuned on the labels",
@@ -66,7 +68,7 @@ def plot_iterations(kept: Path, results: dict, path: Path) -> None:
         points = {}
         for system in results["systems"]:
             if (system["labels"], system["strategy"]) == (labels, role):
-                iteration = 0 if system["row"] == "auxiliary" else _iteration(system["row"])
+                iteration = 0 if system["row"] == WARM_UP else _iteration(system["row"])
                 points[iteration] = system["groups"]["all"]["scores"]["r_precision"]["mean"]
         points.pop(None, None)
         left.plot(list(points), list(points.values()), style, label=role.upper())

@@ -12,10 +12,13 @@ from settings import (
     NUM_DOCUMENTS,
     RATES_OF_READING,
     RATES_OF_REPETITION,
+    RATES_OF_SUBSTITUTION,
+    WARM_UP,
     Settings,
     adapter_config,
     co_training,
     labelled_rates,
+    title_substitutions,
     training_arguments,
 )
 
@@ -60,7 +63,7 @@ class Rows:
             `dict[str, pathlib.Path]`: folders of the adapters by role.
         """
         if name.startswith("co-training-"):
-            return self.co_training("auxiliary", int(name.removeprefix("co-training-")))
+            return self.co_training(WARM_UP, int(name.removeprefix("co-training-")))
         return ROWS[name](self)
 
     def index(self) -> dict[str, Path]:
@@ -100,6 +103,19 @@ class Rows:
         ]
         return concatenate_datasets(parts)
 
+    def substituted(self) -> dict[str, Path]:
+        """
+        The warm-up's last stage, or that of published adapters: the labels, and copies of them that ask about other
+        articles.
+        """
+
+        def examples(role: str) -> Dataset:
+            copies = title_substitutions(len(self.data.train))
+            labels = self._examples(self.data.train, role, RATES_OF_SUBSTITUTION, title_substitutions=copies)
+            return concatenate_datasets([labels, self._reading_examples(role)])
+
+        return self._train("substituted", self._start("auxiliary"), examples, 5e-4)
+
     def co_training(self, start: str, iterations: int) -> dict[str, Path]:
         """Co-training after the warm-up `start`."""
         trainer = CoTrainer(
@@ -119,7 +135,7 @@ class Rows:
             seed=self.settings.seed,
         )
         done = trainer.run()["iterations"][iterations]
-        if start == "auxiliary":
+        if start == WARM_UP:
             self.settings.reports.mkdir(parents=True, exist_ok=True)
             for iteration in range(1, iterations + 1):
                 report = self._co_training_folder(start) / f"iteration-{iteration}" / "report.json"
@@ -133,21 +149,13 @@ class Rows:
         """
         known = set(self.data.index_rows)
         others = [row for row in range(len(self.data.processor.collection)) if row not in known]
-        if self.settings.start:
-            self._save_base()
-            start = {role: Path(self.settings.start) / f"mint-{role}-adapter" for role in ROLES}
-        else:
-            start = self.train("co-training-1")
 
         def examples(role: str) -> Dataset:
-            parts = [
-                tokenize_examples(self.data.bare_articles(others), role, self.data.brief_processor),
-                self._examples(self.data.train, role, RATES_OF_REPETITION),
-                self._examples(self.data.readable, role, RATES_OF_READING, retrieved_share=0),
-            ]
-            return concatenate_datasets(parts)
+            articles = tokenize_examples(self.data.bare_articles(others), role, self.data.brief_processor)
+            labels = self._examples(self.data.train, role, RATES_OF_REPETITION)
+            return concatenate_datasets([articles, labels, self._reading_examples(role)])
 
-        return self._train("whole-collection", start, examples, 5e-4)
+        return self._train("whole-collection", self._start("co-training-1"), examples, 5e-4)
 
     def no_auxiliary(self) -> dict[str, Path]:
         """One iteration of co-training after the warm-up on the labels alone."""
@@ -181,7 +189,7 @@ class Rows:
             number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 
-        return self._train("continued", self.train("auxiliary"), examples, 3e-4)
+        return self._train("continued", self.train(WARM_UP), examples, 3e-4)
 
     def more_labels(self) -> dict[str, Path]:
         """
@@ -196,12 +204,10 @@ class Rows:
             more = concatenate_datasets([labels.select(range(number)), self.data.train])
             return self._examples(more, role, EXCHANGE_RATES)
 
-        return self._train("more-labels", self.train("auxiliary"), examples, 3e-4)
+        return self._train("more-labels", self.train(WARM_UP), examples, 3e-4)
 
     def _instead_of_the_first_iteration(self, name: str, samples: Callable[[str], list[dict]]) -> dict[str, Path]:
-        return self._train(
-            name, self.train("auxiliary"), lambda role: self._exchange_examples(role, samples(role)), 3e-4
-        )
+        return self._train(name, self.train(WARM_UP), lambda role: self._exchange_examples(role, samples(role)), 3e-4)
 
     def _exchange_examples(self, role: str, samples: list[dict]) -> Dataset:
         """What a model trains on in the first iteration, were these its partner's kept samples."""
@@ -221,7 +227,7 @@ class Rows:
         """
         How many samples (`dict[str, int]`) the first iteration wrote, `"train"`, and of them `"kept"`; none before it.
         """
-        if not self._co_training_folder("auxiliary").is_dir():
+        if not self._co_training_folder(WARM_UP).is_dir():
             return {"train": 0, "kept": 0}
         return {
             "train": sum(len(self._written(role)) for role in ROLES),
@@ -238,26 +244,36 @@ class Rows:
                 self.models.train(role, start[role], examples(role), folder, arguments)
         return folders
 
+    def _start(self, row: str) -> dict[str, Path]:
+        """The published adapters to go on from if `start` names them, else those of a row."""
+        if not self.settings.start:
+            return self.train(row)
+        self._save_base()
+        return {role: Path(self.settings.start) / f"mint-{role}-adapter" for role in ROLES}
+
+    def _reading_examples(self, role: str) -> Dataset:
+        return self._examples(self.data.readable, role, RATES_OF_READING, retrieved_share=0)
+
     def _save_base(self) -> None:
         AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
 
-    def _examples(self, samples: Dataset, role: str, rates: dict[str, float], retrieved_share: float = 0.5) -> Dataset:
+    def _examples(self, samples: Dataset, role: str, rates: dict[str, float], **options) -> Dataset:
         return tokenize_examples(
             samples,
             role,
             self.data.processor,
             retriever=self.data.retriever,
-            retrieved_share=retrieved_share,
             num_documents=NUM_DOCUMENTS,
             task_rates=rates,
             seed=self.settings.seed,
+            **options,
         )
 
     def _co_training_folder(self, start: str) -> Path:
         return self.settings.folder / f"co-training-after-{start}"
 
     def _written(self, role: str) -> list[dict]:
-        return load_json_lines(self._co_training_folder("auxiliary") / "iteration-1" / f"{role}_samples.jsonl")
+        return load_json_lines(self._co_training_folder(WARM_UP) / "iteration-1" / f"{role}_samples.jsonl")
 
     def _kept(self, role: str) -> list[dict]:
         return [sample for sample in self._written(role) if sample["kept"]]

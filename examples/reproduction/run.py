@@ -24,7 +24,7 @@ def main() -> None:
     data = Data(settings, quality)
     rows = Rows(settings, data, confidence)
     after = [f"co-training-{iteration + 1}" for iteration in range(settings.iterations)]
-    for name in settings.rows or ["basic", "auxiliary", *after, *CONTROLS]:
+    for name in settings.rows or ["basic", "auxiliary", "substituted", *after, *CONTROLS]:
         paths = prediction_paths(settings, name)
         if not all(path.is_file() for path in paths.values()):
             judge(settings, data, rows.models, name, rows.train(name))

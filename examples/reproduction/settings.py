@@ -37,8 +37,8 @@ class Settings:
         judged_on (`str`, *optional*, defaults to `"dev"`): the queries that systems are judged by: `"dev"`; or of the
             labels in `train` that were not drawn, `"held_out"`, 700 or half of them, to choose a method by, or
             `"answers"`, the open questions whose answer stands in their article, since `dev` has few.
-        start (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `whole-collection` goes
-            on from. Defaults to the first iteration of co-training.
+        start (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted` and
+            `whole-collection` go on from. Defaults to `auxiliary`, and to the first iteration of co-training.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
         documents_per_iteration (`int`, *optional*, defaults to 1280): articles that each model writes for in one.
@@ -59,7 +59,7 @@ class Settings:
     judged_on: str = field(
         default="dev", metadata={"help": "Queries to judge by.", "choices": ["dev", "held_out", "answers"]}
     )
-    start: str = field(default="", metadata={"help": "Adapters that whole-collection goes on from."})
+    start: str = field(default="", metadata={"help": "Adapters that substituted and whole-collection go on from."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
     documents_per_iteration: int = field(default=1280, metadata={"help": "Articles that each model writes for."})
@@ -99,6 +99,9 @@ class Settings:
         return f"labels-{self.num_labels or 'all'}-seed-{self.seed}"
 
 
+WARM_UP = "substituted"
+"""The row that co-training and its controls go on from."""
+
 MAX_DOCUMENT_CHARS = 400
 BRIEF_DOCUMENT_CHARS = 200  # of the articles beside those of the index stage, to have all of them in the time
 NUM_DOCUMENTS = 2
@@ -129,6 +132,14 @@ RATES_OF_REPETITION = {
     "grounded_answer": 0.08,
     "document_to_query": 0.05,
 }
+# A short stage after the warm-up: the labels once more, and copies that ask about other articles.
+RATES_OF_SUBSTITUTION = {
+    "query_to_docid": 1,
+    "query_answer_to_docid": 1,
+    "closed_book_answer": 0.3,
+    "grounded_answer": 0.03,
+    "document_to_query": 0.02,
+}
 # A reader learns to read from what it can read: questions whose answer stands in their article.
 RATES_OF_READING = {
     "query_to_docid": 0,
@@ -143,6 +154,11 @@ FEW_LABELS = 500  # to train on: below that
 def labelled_rates(num_labels: int) -> dict[str, float]:
     """Rates (`dict[str, float]`) by task for so many labels to train on."""
     return RATES_OF_FEW_LABELS if num_labels < FEW_LABELS else RATES_OF_MANY_LABELS
+
+
+def title_substitutions(num_labels: int) -> int:
+    """Copies (`int`) of each label, of so many to train on, that ask about other articles."""
+    return 5 if num_labels < FEW_LABELS else 1
 
 
 def encoder_epochs(num_labels: int) -> int:

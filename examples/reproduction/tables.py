@@ -40,12 +40,14 @@ COLUMNS = {
 COMPARISONS = [
     (("auxiliary", "rag"), ("basic", "rag")),
     (("auxiliary", "gar"), ("basic", "gar")),
+    (("substituted", "rag"), ("auxiliary", "rag")),
+    (("substituted", "gar"), ("auxiliary", "gar")),
     *[
         ((f"co-training-{iteration}", role), (row, role))
         for role in ("rag", "gar")
         for iteration, rows in (
-            (1, ("auxiliary", "continued", "no-exchange", "no-filter", "no-auxiliary")),
-            (2, ("auxiliary", "continued")),
+            (1, ("substituted", "continued", "no-exchange", "no-filter", "no-auxiliary", "more-labels")),
+            (2, ("substituted", "continued")),
         )
         for row in rows
     ],
@@ -56,7 +58,7 @@ COMPARISONS = [
     ],
     *[
         ((row, strategy), (baseline, STRATEGY))
-        for row in ("auxiliary", "co-training-1", "whole-collection")
+        for row in ("auxiliary", "substituted", "co-training-1", "whole-collection")
         for strategy in ("rag", "ensemble")
         for baseline in ("plain-gr", "dense-tuned", "closed-book", "dense-rag", "corpus-lm")
     ],

@@ -23,7 +23,7 @@ BASELINES = [
 ]
 ANSWERING = ("closed-book", "dense-rag", "corpus-lm")
 ANSWERS = 6  # of the labels, the first ones
-ROWS = ["basic", "auxiliary", "co-training-1", *CONTROLS]
+ROWS = ["basic", "auxiliary", "substituted", "co-training-1", *CONTROLS]
 
 
 def run(environment, script, *options, succeeds=True):
@@ -98,7 +98,7 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     # A control trains as much as the iteration that it stands beside.
     steps = {
         path: len(json.loads((root / "labels-10-seed-0" / path / "training_log.json").read_text(encoding="utf-8")))
-        for path in ("co-training-after-auxiliary/iteration-1/mint-rag", "continued/mint-rag", "no-filter/mint-rag")
+        for path in ("co-training-after-substituted/iteration-1/mint-rag", "continued/mint-rag", "no-filter/mint-rag")
     }
     assert len(set(steps.values())) == 1
 

@@ -137,6 +137,19 @@ def test_a_temperature_evens_the_tasks_out_and_leaves_their_total(processor, mak
     }
 
 
+def test_substituted_titles_are_examples_of_retrieval_beside_the_others_and_of_their_loss(processor, make_sample):
+    samples = dataset(make_sample(2), make_sample(5, "gar", iteration=1, confidence={"score": 0.25}))
+    plain = tokenize_examples(samples, "gar", processor)
+    more = tokenize_examples(samples, "gar", processor, title_substitutions=3)
+    assert more.to_list()[: len(plain)] == plain.to_list()
+    made = more.select(range(len(plain), len(more)))
+    assert set(made["task"]) == {"query_answer_to_docid"}
+    found = Counter((COMPONENTS[one["component"]], one["weight"]) for one in made)
+    assert found == {("retrieval", 1.0): 3, ("exchange", 0.25): 3}
+    assert len({tuple(target) for target in made["target_ids"]}) > 3
+    assert not {tuple(target) for target in made["target_ids"]} & {tuple(target) for target in plain["target_ids"][:1]}
+
+
 def test_wrong_task_sampling_is_refused(processor, make_samples):
     with pytest.raises(ValueError, match="the task 'query_to_title'"):
         tokenize_examples(make_samples([2]), "rag", processor, task_rates={"query_to_title": 3})
