@@ -4,8 +4,8 @@ from datasets import Features, List, Value
 
 SOURCES = ("labelled", "llm", "rag", "gar", "collection", "substituted")
 """
-Who wrote a sample: a human, the external LLM, one of the two models, or nobody: a bare document, or a query in which
-another title was put ([`~dataset_builders.title_substitution.substitute_titles`]).
+Who wrote a sample: a human, the external LLM, one of the two models, or nobody: a bare document, or, while training, a
+query in which another title was put ([`~dataset_builders.title_substitution.substitute_titles`]).
 """
 
 CONFIDENCE_FEATURES = {
