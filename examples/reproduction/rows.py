@@ -8,7 +8,7 @@ from data import Data
 from datasets import Dataset, concatenate_datasets
 from settings import (
     AUXILIARY_RATES,
-    EXCHANGE_RATES,
+    EXCHANGE,
     NUM_DOCUMENTS,
     RATES_OF_READING,
     RATES_OF_REPETITION,
@@ -93,28 +93,28 @@ class Rows:
 
     def auxiliary(self) -> dict[str, Path]:
         """Warm-up on the labels and on what the external LLM wrote."""
-        return self._train("auxiliary", self.index(), self._warm_up_examples, 5e-4)
-
-    def _warm_up_examples(self, role: str) -> Dataset:
         labelled = concatenate_datasets([self.data.train, self.data.index_samples])
-        parts = [
-            self._examples(labelled, role, self.labelled_rates),
-            self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
-        ]
-        return concatenate_datasets(parts)
+
+        def examples(role: str) -> Dataset:
+            parts = [
+                self._examples(labelled, role, self.labelled_rates),
+                self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
+            ]
+            return concatenate_datasets(parts)
+
+        return self._train("auxiliary", self.index(), examples, 5e-4)
 
     def substituted(self) -> dict[str, Path]:
         """
         The warm-up's last stage, or that of published adapters: the labels, and copies of them that ask about other
         articles.
         """
+        return self._train("substituted", self._start("auxiliary"), self._substituted_examples, 5e-4)
 
-        def examples(role: str) -> Dataset:
-            copies = title_substitutions(len(self.data.train))
-            labels = self._examples(self.data.train, role, RATES_OF_SUBSTITUTION, title_substitutions=copies)
-            return concatenate_datasets([labels, self._reading_examples(role)])
-
-        return self._train("substituted", self._start("auxiliary"), examples, 5e-4)
+    def _substituted_examples(self, role: str) -> Dataset:
+        copies = title_substitutions(len(self.data.train))
+        labels = self._examples(self.data.train, role, RATES_OF_SUBSTITUTION, title_substitutions=copies)
+        return concatenate_datasets([labels, self._reading_examples(role)])
 
     def co_training(self, start: str, iterations: int) -> dict[str, Path]:
         """Co-training after the warm-up `start`."""
@@ -130,7 +130,7 @@ class Rows:
             arguments=co_training(self.settings, iterations),
             confidence=self.confidence,
             retriever=self.data.retriever,
-            example_options={"num_documents": NUM_DOCUMENTS, "task_rates": EXCHANGE_RATES},
+            example_options={"num_documents": NUM_DOCUMENTS, **EXCHANGE},
             inference_options=INFERENCE,
             seed=self.settings.seed,
         )
@@ -180,12 +180,13 @@ class Rows:
 
     def continued(self) -> dict[str, Path]:
         """
-        The warm-up simply goes on, on its own data, with as many samples and optimizer steps as one iteration has.
+        The warm-up's last stage simply goes on, on its own data, with as many samples and optimizer steps as one
+        iteration has.
         """
         self.train("co-training-1")
 
         def examples(role: str) -> Dataset:
-            pool = self._warm_up_examples(role).shuffle(self.settings.seed)
+            pool = self._substituted_examples(role).shuffle(self.settings.seed)
             number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 
@@ -202,7 +203,7 @@ class Rows:
             labels = self.data.more_labels
             number = min(len(self._kept(PARTNER[role])), len(labels))
             more = concatenate_datasets([labels.select(range(number)), self.data.train])
-            return self._examples(more, role, EXCHANGE_RATES)
+            return self._examples(more, role, **EXCHANGE)
 
         return self._train("more-labels", self.train(WARM_UP), examples, 3e-4)
 
@@ -221,7 +222,7 @@ class Rows:
             docid_target=arguments.docid_target,
             seed=f"{self.settings.seed}-1-{role}",
         )
-        return self._examples(exchanged, role, EXCHANGE_RATES)
+        return self._examples(exchanged, role, **EXCHANGE)
 
     def exchanged(self) -> dict[str, int]:
         """
@@ -257,14 +258,14 @@ class Rows:
     def _save_base(self) -> None:
         AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
 
-    def _examples(self, samples: Dataset, role: str, rates: dict[str, float], **options) -> Dataset:
+    def _examples(self, samples: Dataset, role: str, task_rates: dict[str, float], **options) -> Dataset:
         return tokenize_examples(
             samples,
             role,
             self.data.processor,
             retriever=self.data.retriever,
             num_documents=NUM_DOCUMENTS,
-            task_rates=rates,
+            task_rates=task_rates,
             seed=self.settings.seed,
             **options,
         )

@@ -169,7 +169,7 @@ def encoder_epochs(num_labels: int) -> int:
 # To write queries is learnt from labels alone: those for the exchange must be like what people ask, and the LLM asks
 # "What is the most ..." of everything.
 AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0, "docid_to_docid_list": 0.5}
-EXCHANGE_RATES = {"grounded_answer": 0.15, "document_to_query": 0.1}
+EXCHANGE = {"task_rates": {"grounded_answer": 0.15, "document_to_query": 0.1}, "title_substitutions": 2}
 
 
 def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
