@@ -1,16 +1,17 @@
 """Queries that name their article, made to ask the same of others: they teach to find what no label has."""
 
 import random
-from collections import Counter
 from collections.abc import Iterable
 
 from datasets import Dataset
 
-from modeling_mint.tasks_mint import without_brackets
-
 from .bm25 import Bm25Retriever, related_rows
 from .features import SAMPLE_FEATURES, new_sample
+from .title_forms import TitleForms
 from .title_mentions import Mention, TitleMentions
+
+LAST_WORD_SHARE = 0.25
+"""Share of the proper names put somewhere that are shortened to their last word."""
 
 
 def substitute_titles(
@@ -31,6 +32,10 @@ def substitute_titles(
     said need not be true any more: nothing but the retrieval tasks is derived from such samples, see
     [`training_examples`]. The answer stays, as what GAR has beside the query.
 
+    A title stands in a query, and is put there, in one of the forms of [`TitleForms`]: "Trumpets purify water" from
+    "Drums purify water". Of the proper names that take a whole title's place some are shortened to their last word, as
+    people do it.
+
     Entity substitution is known from question answering (Longpre et al. 2021, "Entity-based knowledge conflicts in
     question answering"), where it tests what a reader believes.
 
@@ -45,7 +50,7 @@ def substitute_titles(
             Samples to make of each, at most.
         num_related (`int`, *optional*, defaults to 40):
             Most related documents of an article to draw from, see [`related_rows`]. Left out are those whose title
-            stands in the query already, and those whose name two articles share.
+            stands in the query already, and those that share the form with another.
         retriever ([`Bm25Retriever`], *optional*):
             Over this collection. Defaults to one that is made here where it is needed.
         seed (`int` or `str`, *optional*, defaults to 42):
@@ -60,29 +65,31 @@ def substitute_titles(
     if copies < 1:
         raise ValueError(f"`copies` is {copies}; it must be at least 1.")
     titles = collection["title"][:]
-    names = [without_brackets(title) for title in titles]
-    shared = {name for name, number in Counter(names).items() if number > 1}
-    find = TitleMentions([*titles, *names]).find
+    forms = TitleForms(titles)
+    find = TitleMentions([*titles, *forms.names]).find
 
     about = []
     for sample in samples:
         row = _own_row(sample)
-        mentions = [] if row is None else _outermost(find(sample["query"]))
-        own = [] if row is None else [one for one in mentions if {titles[row], names[row]} & set(one.titles)]
-        if own:
-            about.append((sample, row, own, {name for one in mentions for name in one.titles}))
+        if row is not None:
+            others = find(sample["query"])
+            own = {"title": titles[row], "name": forms.names[row], **forms.of(row)}
+            form, mentions = _own_mentions(sample["query"], own, others)
+            if mentions:
+                about.append((sample, row, form, mentions, {name for one in others for name in one.titles}))
 
     rng = random.Random(seed)
-    related = related_rows(collection, [row for _, row, _, _ in about], num_related, retriever)
+    related = related_rows(collection, [row for _, row, *_ in about], num_related, retriever)
     made = []
-    for (sample, _, own, named), candidates in zip(about, related, strict=True):
-        fit = [row for row in candidates if names[row] not in named | shared]
-        for row in rng.sample(fit, min(copies, len(fit))):
+    for (sample, _, form, mentions, named), candidates in zip(about, related, strict=True):
+        unnamed = [row for row in candidates if not {titles[row], forms.names[row]} & named]
+        fit = [(row, text) for row in unnamed for text in _texts(forms.of(row), form, rng)]
+        for row, text in rng.sample(fit, min(copies, len(fit))):
             made.append(
                 new_sample(
                     id=f"{sample['id']}-{row}",
                     task=sample["task"],
-                    query=_substituted(sample["query"], own, names[row]),
+                    query=_substituted(sample["query"], mentions, text),
                     answers=sample["answers"],
                     docids=[titles[row]],
                     rows=[row],
@@ -103,13 +110,24 @@ def _own_row(sample: dict) -> int | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def _outermost(mentions: list[Mention]) -> list[Mention]:
-    """The mentions that are not inside a longer one."""
-    outermost = []
-    for mention in mentions:  # by where they start, the longest first
-        if not outermost or mention.end > outermost[-1].end:
-            outermost.append(mention)
-    return outermost
+def _own_mentions(query: str, forms: dict[str, str], others: list[Mention]) -> tuple[str, list[Mention]]:
+    """The first form in which the query names its article, and where, unless that is inside a longer title."""
+    for form, text in forms.items():
+        mentions = [
+            one
+            for one in TitleMentions([text]).find(query)
+            if not any(other.start <= one.start and one.end <= other.end and other[:2] != one[:2] for other in others)
+        ]
+        if mentions:
+            return ("name" if form == "title" else form), mentions
+    return "", []
+
+
+def _texts(forms: dict[str, str], form: str, rng: random.Random) -> list[str]:
+    """How a title is written in the place of another: in the same form, of a name now and then its last word only."""
+    if form == "name" and "last word" in forms and rng.random() < LAST_WORD_SHARE:
+        form = "last word"
+    return [forms[form]] if form in forms else []
 
 
 def _substituted(query: str, mentions: list[Mention], name: str) -> str:
