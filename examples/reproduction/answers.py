@@ -53,6 +53,8 @@ def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -
         for system, path in found_predictions(results / folder):
             replies = read_predictions(path, TITLE)
             queries = [query for query in gold if query.id in replies]
+            if not queries:
+                continue
             metrics = query_scores(queries, [replies[query.id] for query in queries])
             if "em" in metrics:
                 systems.add(system)

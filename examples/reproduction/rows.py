@@ -289,6 +289,7 @@ CONTROLS = {
 ROWS = CONTROLS | {
     "basic": Rows.basic,
     "auxiliary": Rows.auxiliary,
+    "substituted": Rows.substituted,
     "more-labels": Rows.more_labels,
     "whole-collection": Rows.whole_collection,
 }
