@@ -82,8 +82,8 @@ def earlier_samples(settings: Settings, data: Data, rows: Rows) -> dict:
     Returns:
         `dict`: numbers of samples of `auxiliary` and `co_training`.
     """
-    if settings.start:
-        earlier = json.loads((Path(settings.start) / "run.json").read_text(encoding="utf-8"))["data"]
+    if settings.adapters:
+        earlier = json.loads((Path(settings.adapters) / "run.json").read_text(encoding="utf-8"))["data"]
         return {name: earlier[name] for name in ("auxiliary", "co_training")}
     return {"auxiliary": {"train": len(data.auxiliary)}, "co_training": rows.exchanged()}
 
@@ -135,7 +135,7 @@ def main() -> None:
             "python examples/reproduction/checkpoints.py --config examples/configs/reproduction.yaml "
             "--collection ARTICLES --backbone MODEL --train train.jsonl --dev dev.jsonl "
             f"--num_labels {settings.num_labels} --seed {settings.seed} --row {arguments.row} "
-            f"{'--start EARLIER ' if settings.start else ''}--checkpoints CHECKPOINTS --test_set NAME"
+            f"{'--adapters EARLIER ' if settings.adapters else ''}--checkpoints CHECKPOINTS --test_set NAME"
         ),
         "license_chain": list(dict.fromkeys([backbone["chain"], collection["chain"]])),
     }

@@ -144,7 +144,7 @@ class Rows:
 
     def whole_collection(self) -> dict[str, Path]:
         """
-        What the checkpoints are: the first iteration, or what `start` names, gone on with the articles that the other
+        What the checkpoints are: the first iteration, or what `adapters` names, gone on with the articles that the other
         rows know of by their titles only, and the labels again.
         """
         known = set(self.data.index_rows)
@@ -246,11 +246,11 @@ class Rows:
         return folders
 
     def _start(self, row: str) -> dict[str, Path]:
-        """The published adapters to go on from if `start` names them, else those of a row."""
-        if not self.settings.start:
+        """The published adapters to go on from if `adapters` names them, else those of a row."""
+        if not self.settings.adapters:
             return self.train(row)
         self._save_base()
-        return {role: Path(self.settings.start) / f"mint-{role}-adapter" for role in ROLES}
+        return {role: Path(self.settings.adapters) / f"mint-{role}-adapter" for role in ROLES}
 
     def _reading_examples(self, role: str) -> Dataset:
         return self._examples(self.data.readable, role, RATES_OF_READING, retrieved_share=0)

@@ -127,7 +127,12 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         assert f"On the {len(QUESTIONS) - 10} test questions of tiny questions." in card
 
     # Published adapters are gone on from, without what they came from.
-    further = ["--row=whole-collection", f"--start={checkpoints}", f"--checkpoints={tmp_path / 'further'}", "--seed=3"]
+    further = [
+        "--row=whole-collection",
+        f"--adapters={checkpoints}",
+        f"--checkpoints={tmp_path / 'further'}",
+        "--seed=3",
+    ]
     run_rows(*further, f"--output_dir={tmp_path / 'anew'}", "--test_set=tiny questions", script="checkpoints")
     assert {path.parent.parent.name for path in (tmp_path / "anew" / "labels-10-seed-3").rglob("*.safetensors")} == {
         "whole-collection"
