@@ -144,8 +144,8 @@ class Rows:
 
     def whole_collection(self) -> dict[str, Path]:
         """
-        What the checkpoints are: the first iteration, or what `adapters` names, gone on with the articles that the other
-        rows know of by their titles only, and the labels again.
+        What the checkpoints are: the first iteration, or what `adapters` names, gone on with the articles that the
+        other rows know of by their titles only, and the labels again.
         """
         known = set(self.data.index_rows)
         others = [row for row in range(len(self.data.processor.collection)) if row not in known]
