@@ -10,9 +10,6 @@ from .features import SAMPLE_FEATURES, new_sample
 from .title_forms import TitleForms
 from .title_mentions import Mention, TitleMentions
 
-LAST_WORD_SHARE = 0.25
-"""Share of the proper names put somewhere that are shortened to their last word."""
-
 
 def substitute_titles(
     samples: Iterable[dict],
@@ -32,9 +29,8 @@ def substitute_titles(
     said need not be true any more: nothing but the retrieval tasks is derived from such samples, see
     [`training_examples`]. The answer stays, as what GAR has beside the query.
 
-    A title stands in a query, and is put there, in one of the forms of [`TitleForms`]: "Trumpets purify water" from
-    "Drums purify water". Of the proper names that take a whole title's place some are shortened to their last word, as
-    people do it.
+    A title stands in a query in one of the forms of [`TitleForms`], and another is put there in the same: "Trumpets
+    purify water" from "Drums purify water".
 
     Entity substitution is known from question answering (Longpre et al. 2021, "Entity-based knowledge conflicts in
     question answering"), where it tests what a reader believes.
@@ -83,7 +79,7 @@ def substitute_titles(
     made = []
     for (sample, _, form, mentions, named), candidates in zip(about, related, strict=True):
         unnamed = [row for row in candidates if not {titles[row], forms.names[row]} & named]
-        fit = [(row, text) for row in unnamed for text in _texts(forms.of(row), form, rng)]
+        fit = [(row, text) for row in unnamed if (text := forms.of(row).get(form))]
         for row, text in rng.sample(fit, min(copies, len(fit))):
             made.append(
                 new_sample(
@@ -121,13 +117,6 @@ def _own_mentions(query: str, forms: dict[str, str], others: list[Mention]) -> t
         if mentions:
             return ("name" if form == "title" else form), mentions
     return "", []
-
-
-def _texts(forms: dict[str, str], form: str, rng: random.Random) -> list[str]:
-    """How a title is written in the place of another: in the same form, of a name now and then its last word only."""
-    if form == "name" and "last word" in forms and rng.random() < LAST_WORD_SHARE:
-        form = "last word"
-    return [forms[form]] if form in forms else []
 
 
 def _substituted(query: str, mentions: list[Mention], name: str) -> str:

@@ -74,17 +74,6 @@ def test_plural_gives_way_to_a_plural_and_last_word_to_a_last_word():
     assert made["docids"][:] == [["Trumpet"], [tesla]]
 
 
-def test_some_proper_names_are_shortened_to_their_last_word():
-    names = [f"Ann {chr(ord('A') + k)}dams" for k in range(20)]
-    documents = [
-        {"title": title, "text": "A thing.", "related": names, "metadata": "{}"} for title in ["Bamboo", *names]
-    ]
-    bamboo = new_sample(id="a", query="Is Bamboo old?", docids=["Bamboo"], rows=[0], source="labelled")
-    made = substitute_titles([bamboo], Dataset.from_list(documents, features=COLLECTION_FEATURES), 20, seed=1)
-    shortened = [one["query"] for one in made if "Ann" not in one["query"]]
-    assert 0 < len(shortened) < 10 and all(one["docids"][0].split()[-1] in one["query"] for one in made)
-
-
 def test_name_that_two_articles_share_is_not_put_anywhere():
     assert queries([sample("How hot is jazz?", "Jazz")], {"Jazz": MERCURY}) == []
 
