@@ -230,6 +230,21 @@ def markdown(results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_json(results: dict) -> str:
+    """The results as JSON for version control: a system or comparison a line, five decimals a figure."""
+    parts = []
+    for name, entries in results.items():
+        lines = ",\n".join(json.dumps(_rounded(entry)) for entry in entries)
+        parts.append(f"{json.dumps(name)}: [\n{lines}\n]")
+    return "{" + ",\n".join(parts) + "}\n"
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {name: _rounded(one) for name, one in value.items()}
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def _find(groups: dict, kind: str, metric: str, group: str) -> dict | None:
     return groups[group][kind].get(metric) if group in groups else None
 
@@ -242,9 +257,10 @@ def main() -> None:
     predictions = target / "predictions"
     results = compute(load_scores(predictions, gold), dev_groups(gold, indexed), labelled_articles(predictions, gold))
     answers = answer_scores(target, gold, read_gold(arguments.train, TITLE))
-    results["answers"] = compute_answers(answers, COMPARISONS)
-    write_text(target / "results.json", json.dumps(results, indent=1) + "\n")
-    tables = f"{markdown(results)}\nAnswers that stand in their article:\n\n{answers_markdown(results['answers'])}"
+    answered = compute_answers(answers, COMPARISONS)
+    results |= {f"answers_{name}": entries for name, entries in answered.items()}
+    write_text(target / "results.json", as_json(results))
+    tables = f"{markdown(results)}\nAnswers that stand in their article:\n\n{answers_markdown(answered)}"
     write_text(target / "tables.md", tables)
     plot_label_efficiency(results, target / "label_efficiency.png")
     plot_iterations(target, results, target / "iterations.png")
