@@ -1,6 +1,7 @@
 """Queries that name their article, made to ask the same of others: they teach to find what no label has."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 
 from datasets import Dataset
@@ -45,8 +46,9 @@ def substitute_titles(
         copies (`int`):
             Samples to make of each, at most.
         num_related (`int`, *optional*, defaults to 40):
-            Most related documents of an article to draw from, see [`related_rows`]. Left out are those whose title
-            stands in the query already, and those that share the form with another.
+            Most related documents of an article to draw from, see [`related_rows`]: those first that were drawn the
+            least often, at random among equals. Left out are those whose title stands in the query already, and those
+            that share the form with another.
         retriever ([`Bm25Retriever`], *optional*):
             Over this collection. Defaults to one that is made here where it is needed.
         seed (`int` or `str`, *optional*, defaults to 42):
@@ -74,13 +76,15 @@ def substitute_titles(
             if mentions:
                 about.append((sample, row, form, mentions, {name for one in others for name in one.titles}))
 
-    rng = random.Random(seed)
+    rng, drawn = random.Random(seed), Counter()
     related = related_rows(collection, [row for _, row, *_ in about], num_related, retriever)
     made = []
     for (sample, _, form, mentions, named), candidates in zip(about, related, strict=True):
         unnamed = [row for row in candidates if not {titles[row], forms.names[row]} & named]
         fit = [(row, text) for row in unnamed if (text := forms.of(row).get(form))]
-        for row, text in rng.sample(fit, min(copies, len(fit))):
+        rng.shuffle(fit)
+        for row, text in sorted(fit, key=lambda one: drawn[one[0]])[:copies]:
+            drawn[row] += 1
             made.append(
                 new_sample(
                     id=f"{sample['id']}-{row}",

@@ -95,6 +95,12 @@ def test_copies_of_a_query_ask_about_different_articles_and_are_as_many_as_there
     assert sorted(made) == ["Jazz grows.", "Korea grows.", "Whisky grows."]
 
 
+def test_queries_about_one_article_are_made_to_ask_about_all_its_related_ones_alike():
+    asked = [sample(f"Is bamboo {number} feet tall?", "Bamboo", id=f"q{number}") for number in range(6)]
+    made = substitute_titles(asked, collection({"Bamboo": ["Whisky", "Jazz", "Korea"]}), 1, seed=0)
+    assert sorted(made["docids"][:]) == sorted([["Whisky"], ["Jazz"], ["Korea"]] * 2)
+
+
 def test_query_that_does_not_name_its_article_or_has_several_makes_none():
     no_one, several = sample("What grows?", "Bamboo"), sample("Bamboo and jazz", "Bamboo", "Jazz")
     assert queries([no_one, several, sample("Bamboo?", "Bamboo", source="llm")], {}) == []
