@@ -10,6 +10,7 @@ from settings import (
     AUXILIARY_RATES,
     EXCHANGE,
     NUM_DOCUMENTS,
+    RATES_OF_BRIEF_READING,
     RATES_OF_READING,
     RATES_OF_REPETITION,
     RATES_OF_SUBSTITUTION,
@@ -22,7 +23,7 @@ from settings import (
     training_arguments,
 )
 
-from modeling_mint import MintConfig
+from modeling_mint import MintConfig, MintProcessor
 from modeling_mint.configuration_mint import ROLES
 from trainers.blocks import load_json_lines
 from trainers.co_trainer import CoTrainer
@@ -114,7 +115,8 @@ class Rows:
     def _substituted_examples(self, role: str) -> Dataset:
         copies = title_substitutions(len(self.data.train))
         labels = self._examples(self.data.train, role, RATES_OF_SUBSTITUTION, title_substitutions=copies)
-        return concatenate_datasets([labels, self._reading_examples(role)])
+        brief = self._examples(self.data.train, role, RATES_OF_BRIEF_READING, self.data.brief_processor)
+        return concatenate_datasets([labels, self._reading_examples(role), brief])
 
     def co_training(self, start: str, iterations: int) -> dict[str, Path]:
         """Co-training after the warm-up `start`."""
@@ -258,11 +260,18 @@ class Rows:
     def _save_base(self) -> None:
         AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
 
-    def _examples(self, samples: Dataset, role: str, task_rates: dict[str, float], **options) -> Dataset:
+    def _examples(
+        self,
+        samples: Dataset,
+        role: str,
+        task_rates: dict[str, float],
+        processor: MintProcessor | None = None,
+        **options,
+    ) -> Dataset:
         return tokenize_examples(
             samples,
             role,
-            self.data.processor,
+            processor or self.data.processor,
             retriever=self.data.retriever,
             num_documents=NUM_DOCUMENTS,
             task_rates=task_rates,
