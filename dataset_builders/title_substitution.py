@@ -104,6 +104,53 @@ def substitute_titles(
     return Dataset.from_dict({name: [one[name] for one in made] for name in SAMPLE_FEATURES}, features=SAMPLE_FEATURES)
 
 
+def ask_of_others(
+    labelled: Dataset,
+    collection: Dataset,
+    rows: Iterable[int],
+    number: int,
+    retriever: Bm25Retriever | None = None,
+    seed: int | str = 42,
+) -> dict[int, str]:
+    """
+    Queries for unlabelled documents: each a labelled query of a related one, with another title in it.
+
+    Args:
+        labelled (`datasets.Dataset`):
+            Labelled samples in the common schema.
+        collection (`datasets.Dataset`):
+            Documents with the columns of [`~dataset_builders.features.COLLECTION_FEATURES`].
+        rows (`Iterable[int]`):
+            Rows of the documents that may be asked about.
+        number (`int`):
+            Documents to ask about, at most: there are as many as labels have related ones among `rows`.
+        retriever ([`Bm25Retriever`], *optional*):
+            Over this collection, see [`substitute_titles`].
+        seed (`int` or `str`, *optional*, defaults to 42):
+            Seed of the draw.
+
+    Returns:
+        `dict[int, str]`: a query by row, rows ascending.
+
+    Raises:
+        ValueError: if no labelled query names its document, or none has a related one among `rows`.
+    """
+    wanted, queries = set(rows), {}
+    # Twice as many as are wanted: some copies ask about the same document, or about none of `rows`.
+    copies = -(-2 * number // max(1, len(labelled)))
+    made = substitute_titles(labelled, collection, copies, retriever=retriever, seed=seed)
+    for (row,), query in zip(made["rows"][:], made["query"][:], strict=True):
+        if row in wanted:
+            queries.setdefault(row, query)
+    if not queries:
+        raise ValueError(
+            f"None of {len(labelled)} labelled queries can be asked of another document: they do not name theirs, or "
+            f"no related one is among the {len(wanted)} unlabelled ones. Have the models write their queries."
+        )
+    drawn = random.Random(seed).sample(sorted(queries), min(number, len(queries)))
+    return {row: queries[row] for row in sorted(drawn)}
+
+
 def _own_row(sample: dict) -> int | None:
     """The one document that a sample is about, if it is one to learn from and there is one."""
     rows = {"labelled": sample["rows"], "rag": sample["rows"][:1], "gar": sample["rows"][:1]}.get(sample["source"], [])

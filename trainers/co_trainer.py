@@ -12,6 +12,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from dataset_builders.bm25 import Bm25Retriever
+from dataset_builders.title_substitution import ask_of_others
 from dataset_builders.writing import write_text
 from modeling_mint import MintProcessor
 
@@ -72,7 +73,8 @@ class CoTrainer:
         confidence ([`ConfidenceArguments`], *optional*):
             Scoring and filter of the samples.
         retriever ([`Bm25Retriever`], *optional*):
-            Finds what labelled `grounded_answer` examples read, see [`tokenize_examples`].
+            Finds what labelled `grounded_answer` examples read, see [`tokenize_examples`], and the related documents
+            that labelled queries are asked of, see [`ask_of_others`].
         example_options (`dict`, *optional*):
             Options of [`tokenize_examples`], such as `task_rates` and `num_documents`.
         inference_options (`dict`, *optional*):
@@ -174,9 +176,7 @@ class CoTrainer:
 
     def _generate(self, iteration: int, role: str) -> dict:
         """A sample for each of the iteration's documents, which are the same for both writers."""
-        rng = random.Random(f"{self.seed}-{iteration}")
-        number = min(self.arguments.documents_per_iteration, len(self.unlabelled_rows))
-        rows = sorted(rng.sample(self.unlabelled_rows, number))
+        rows, queries = self._documents(iteration)
         models = self._load(iteration)
 
         def write(items: range) -> list[dict]:
@@ -187,13 +187,25 @@ class CoTrainer:
                 self.processor,
                 iteration,
                 role=role,
+                queries=queries and [queries[item] for item in items],
                 temperature=self.arguments.query_temperature,
                 seed=random.Random(f"{self.seed}-{iteration}-{role}-{items.start}").getrandbits(32),
                 **self.inference_options,
             )
 
-        in_blocks(number, self.arguments.block_size, self._written(iteration, role), write)
-        return {"samples": number}
+        in_blocks(len(rows), self.arguments.block_size, self._written(iteration, role), write)
+        return {"samples": len(rows)}
+
+    def _documents(self, iteration: int) -> tuple[list[int], list[str] | None]:
+        """Rows of the documents to write for, and what to ask of them if that is not to be written too."""
+        seed, number = f"{self.seed}-{iteration}", self.arguments.documents_per_iteration
+        if self.arguments.queries == "labelled":
+            asked = ask_of_others(
+                self.labelled, self.processor.collection, self.unlabelled_rows, number, self.retriever, seed
+            )
+            return list(asked), list(asked.values())
+        number = min(number, len(self.unlabelled_rows))
+        return sorted(random.Random(seed).sample(self.unlabelled_rows, number)), None
 
     def _partner(self, models: dict, role: str):
         """The model that is asked whether it agrees; none where no agreement counts."""

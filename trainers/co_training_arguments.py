@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from .evaluation import METRICS
 from .exchange import DOCID_TARGETS, WEIGHTINGS
 
+QUERIES = ("written", "labelled")
+
 
 @dataclass
 class CoTrainingArguments:
@@ -17,6 +19,9 @@ class CoTrainingArguments:
             the two models did not rise.
         documents_per_iteration (`int`, *optional*, defaults to 1000): unlabelled documents that each model writes a
             sample for, drawn anew in each iteration.
+        queries (`str`, *optional*, defaults to `"written"`): what the two models ask of a document: the queries that
+            they write themselves, or `"labelled"` ones of related documents, its title in the place of theirs, see
+            [`~dataset_builders.title_substitution.ask_of_others`]; docids, answers and confidence are the models'.
         query_temperature (`float`, *optional*, defaults to 0.7): of the sampling of queries; 0 writes greedily.
         labelled_share (`float`, *optional*, defaults to 0.5): share of labelled samples in what a model trains on, so
             that it does not drift; in [0, 1).
@@ -40,6 +45,10 @@ class CoTrainingArguments:
     patience: int = field(default=2, metadata={"help": "Stop after that many iterations without a better dev score."})
     documents_per_iteration: int = field(
         default=1000, metadata={"help": "Unlabelled documents that each model writes a sample for, per iteration."}
+    )
+    queries: str = field(
+        default="written",
+        metadata={"help": "Queries: the models' own, or labelled ones with other titles.", "choices": list(QUERIES)},
     )
     query_temperature: float = field(
         default=0.7, metadata={"help": "Sampling temperature of the queries (0: greedy)."}
@@ -77,6 +86,8 @@ class CoTrainingArguments:
             raise ValueError(f"`labelled_share` is {self.labelled_share}; it must lie in [0, 1).")
         if self.max_pseudo_ratio is not None and self.max_pseudo_ratio <= 0:
             raise ValueError(f"`max_pseudo_ratio` is {self.max_pseudo_ratio}; it must be above 0, or None for no cap.")
+        if self.queries not in QUERIES:
+            raise ValueError(f"`queries` is {self.queries!r}; it must be one of {QUERIES}.")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"`weighting` is {self.weighting!r}; it must be one of {WEIGHTINGS}.")
         if self.docid_target not in DOCID_TARGETS:

@@ -21,6 +21,7 @@ def write_samples(
     iteration: int,
     *,
     role: str,
+    queries: list[str] | None = None,
     temperature: float = 0.0,
     seed: int = 42,
     **options,
@@ -45,6 +46,8 @@ def write_samples(
             Co-training iteration, counted from 1.
         role (`str`):
             Role of the writer, `"rag"` or `"gar"`.
+        queries (`list[str]`, *optional*):
+            A query for each document, which then is not written: the samples' other fields are the writer's.
         temperature (`float`, *optional*, defaults to 0.0):
             Of the queries' sampling; 0 writes greedily.
         seed (`int`, *optional*, defaults to 42):
@@ -58,7 +61,8 @@ def write_samples(
     batching = {name: options[name] for name in ("batch_size", "show_progress") if name in options}
     set_seed(seed)
     model.set_role(role)
-    queries = model.write_queries(rows, processor, temperature=temperature, **batching).texts
+    if queries is None:
+        queries = model.write_queries(rows, processor, temperature=temperature, **batching).texts
     passages = [text for _, text in processor.context(rows)]
     samples = []
     for row, query, passage, reply in zip(

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from datasets import Dataset
-from settings import BRIEF_DOCUMENT_CHARS, HELD_OUT, MAX_DOCUMENT_CHARS, Settings
+from settings import BRIEF_DOCUMENT_CHARS, HELD_OUT, MAX_DOCUMENT_CHARS, Settings, document_chars
 
 from dataset_builders.auxiliary import AuxiliaryBuilder
 from dataset_builders.basic import BasicBuilder
@@ -49,6 +49,11 @@ class Data:
     @cached_property
     def processor(self) -> MintProcessor:
         """The processor ([`MintProcessor`]), a trie over all titles of the collection in it."""
+        return self._processor(document_chars(len(self.train)))
+
+    @cached_property
+    def index_processor(self) -> MintProcessor:
+        """The processor ([`MintProcessor`]) of the index stage, which is the same for each number of labels."""
         return self._processor(MAX_DOCUMENT_CHARS)
 
     @cached_property
@@ -133,7 +138,8 @@ class Data:
         """The labels to train on whose answer stands in their article, as a model reads it ([`datasets.Dataset`])."""
 
         def answered(sample: dict) -> bool:
-            texts = [self.processor.document(row)[1][:MAX_DOCUMENT_CHARS].lower() for row in sample["rows"]]
+            length = self.processor.max_document_chars
+            texts = [self.processor.document(row)[1][:length].lower() for row in sample["rows"]]
             return any(answer.lower() in text for answer in sample["answers"] for text in texts)
 
         return self.train.select([index for index, sample in enumerate(self.train) if answered(sample)])
@@ -142,6 +148,12 @@ class Data:
     def labelled_titles(self) -> list[str]:
         """Titles (`list[str]`) of the articles that the labels to train on have, sorted."""
         return sorted({title for evidence in self.train["provenance"][:] for titles in evidence for title in titles})
+
+    @property
+    def unlabelled_rows(self) -> list[int]:
+        """Rows (`list[int]`) of the articles that no label to train on has: what co-training may ask about."""
+        labelled = set(self.labelled_titles)
+        return [row for row, title in enumerate(self.processor.collection["title"]) if title not in labelled]
 
     @property
     def validation(self) -> Dataset:

@@ -5,7 +5,7 @@ from pathlib import Path
 from data import TITLE, Data, write_titles
 from settings import NUM_DOCUMENTS, Settings
 
-from modeling_mint import STRATEGIES
+from modeling_mint import STRATEGIES, StrategyInference
 from trainers.blocks import in_blocks
 from trainers.evaluation import predict_role, score_role
 from trainers.kilt_predictions import align_predictions, read_predictions, write_predictions
@@ -16,6 +16,9 @@ from trainers.strategy_predictions import BLOCK_SIZE, kilt_provenance, predict_s
 
 # Rows whose models are judged by all strategies; "cascade", which answers once more, takes as long as the others.
 BY_ALL_STRATEGIES = "co-training"
+
+BY_RETRIEVAL = ("no-exchange", "no-filter", "no-auxiliary", "more-labels")
+"""Rows that say something of retrieval: RAG is not asked to answer, which is most of the work."""
 
 STRATEGY = "baseline"
 """What stands in a strategy's place in the file names and tables of systems other than MINT."""
@@ -35,7 +38,9 @@ def prediction_paths(settings: Settings, name: str) -> dict[str, Path]:
     Returns:
         `dict[str, pathlib.Path]`: the files by strategy.
     """
-    strategies = STRATEGIES if name.startswith(BY_ALL_STRATEGIES) else ("rag", "gar", "ensemble")
+    strategies = ("rag", "gar") if name in BY_RETRIEVAL else ("rag", "gar", "ensemble")
+    if name.startswith(BY_ALL_STRATEGIES):
+        strategies = STRATEGIES
     return {strategy: settings.predictions / f"{name}.{strategy}.jsonl" for strategy in strategies}
 
 
@@ -59,13 +64,32 @@ def judge(
     if all(path.is_file() for path in paths.values()):
         return paths
     loaded = models.load(folders)
-    for role, model in loaded.items():
-        model.answer_temperatures[role] = answer_temperature(settings, data, model, name, role)
     queries, replies = data.judged["query"][:], settings.replies(name)
-    predicted = predict_strategies(queries, data.processor, tuple(paths), replies, **loaded, **_options(settings))
+    if name in BY_RETRIEVAL:
+        predicted = _retrieved(settings, data, loaded, replies)
+    else:
+        for role, model in loaded.items():
+            model.answer_temperatures[role] = answer_temperature(settings, data, model, name, role)
+        predicted = predict_strategies(queries, data.processor, tuple(paths), replies, **loaded, **_options(settings))
     for strategy, path in paths.items():
         write_replies(path, data, predicted[strategy])
     return paths
+
+
+def _retrieved(settings: Settings, data: Data, models: dict, folder: Path) -> dict[str, list[dict]]:
+    """What both roles retrieve, as [`predict_strategies`] gives it; GAR has its answers in any case."""
+    queries = data.judged["query"][:]
+
+    def retrieve(items: range) -> list[dict]:
+        chosen = [queries[item] for item in items]
+        inference = StrategyInference(chosen, data.processor, **models, **_options(settings))
+        rag = [{"rows": rows, "answer": None} for rows in inference.rag_documents.rows]
+        pairs = zip(inference.gar_documents.rows, inference.gar_answers.texts, strict=True)
+        gar = [{"rows": rows, "answer": answer} for rows, answer in pairs]
+        return [{"rag": one, "gar": other} for one, other in zip(rag, gar, strict=True)]
+
+    replies = in_blocks(len(queries), BLOCK_SIZE, folder, retrieve)
+    return {role: [one[role] for one in replies] for role in models}
 
 
 def write_replies(path: Path, data: Data, replies: list[dict]) -> None:

@@ -75,7 +75,7 @@ class Rows:
         self._save_base()
         folders = {role: self.settings.root / "index" / f"mint-{role}" for role in ROLES}
         if not (folders["rag"] / TRAINING_LOG_NAME).is_file():
-            examples = tokenize_examples(self.data.index_samples, "rag", self.data.processor)
+            examples = tokenize_examples(self.data.index_samples, "rag", self.data.index_processor)
             self.models.train("rag", None, examples, folders["rag"], training_arguments(1e-3, 0))
         if not folders["gar"].is_dir():
             with whole_folder(folders["gar"]) as partial:
@@ -94,16 +94,15 @@ class Rows:
 
     def auxiliary(self) -> dict[str, Path]:
         """Warm-up on the labels and on what the external LLM wrote."""
+        return self._train("auxiliary", self.index(), self._warm_up_examples, 5e-4)
+
+    def _warm_up_examples(self, role: str) -> Dataset:
         labelled = concatenate_datasets([self.data.train, self.data.index_samples])
-
-        def examples(role: str) -> Dataset:
-            parts = [
-                self._examples(labelled, role, self.labelled_rates),
-                self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
-            ]
-            return concatenate_datasets(parts)
-
-        return self._train("auxiliary", self.index(), examples, 5e-4)
+        parts = [
+            self._examples(labelled, role, self.labelled_rates),
+            self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
+        ]
+        return concatenate_datasets(parts)
 
     def substituted(self) -> dict[str, Path]:
         """
@@ -126,7 +125,7 @@ class Rows:
             self.data.processor,
             labelled=self.data.train,
             validation=self.data.validation,
-            unlabelled_rows=self.data.index_rows,
+            unlabelled_rows=self.data.unlabelled_rows,
             output_dir=self._co_training_folder(start),
             training_arguments=training_arguments(3e-4, self.settings.seed),
             arguments=co_training(self.settings, iterations),
@@ -182,13 +181,12 @@ class Rows:
 
     def continued(self) -> dict[str, Path]:
         """
-        The warm-up's last stage simply goes on, on its own data, with as many samples and optimizer steps as one
-        iteration has.
+        The warm-up simply goes on, on its own data, with as many samples and optimizer steps as one iteration has.
         """
         self.train("co-training-1")
 
         def examples(role: str) -> Dataset:
-            pool = self._substituted_examples(role).shuffle(self.settings.seed)
+            pool = self._warm_up_examples(role).shuffle(self.settings.seed)
             number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 

@@ -99,11 +99,11 @@ class Settings:
         return f"labels-{self.num_labels or 'all'}-seed-{self.seed}"
 
 
-WARM_UP = "substituted"
+WARM_UP = "auxiliary"
 """The row that co-training and its controls go on from."""
 
 MAX_DOCUMENT_CHARS = 400
-BRIEF_DOCUMENT_CHARS = 200  # of the articles beside those of the index stage, to have all of them in the time
+BRIEF_DOCUMENT_CHARS = 200  # to have all articles in the time, and where labels are too few to learn reading from
 NUM_DOCUMENTS = 2
 HELD_OUT = 700  # labels that were not drawn, to choose a method by
 
@@ -113,8 +113,8 @@ RATES_OF_FEW_LABELS = {
     "query_to_docid": 4,
     "query_answer_to_docid": 4,
     "closed_book_answer": 4,
-    "grounded_answer": 2,
-    "document_to_query": 3,
+    "grounded_answer": 1,
+    "document_to_query": 1,
     "document_to_docid": 0.1,
 }
 RATES_OF_MANY_LABELS = {
@@ -152,6 +152,11 @@ def labelled_rates(num_labels: int) -> dict[str, float]:
     return RATES_OF_FEW_LABELS if num_labels < FEW_LABELS else RATES_OF_MANY_LABELS
 
 
+def document_chars(num_labels: int) -> int:
+    """Characters (`int`) of a document that models read with so many labels to train on."""
+    return BRIEF_DOCUMENT_CHARS if num_labels < FEW_LABELS else MAX_DOCUMENT_CHARS
+
+
 def title_substitutions(num_labels: int) -> int:
     """Copies (`int`) of each label, of so many to train on, that ask about other articles."""
     return 5 if num_labels < FEW_LABELS else 2
@@ -162,10 +167,9 @@ def encoder_epochs(num_labels: int) -> int:
     return 10 if num_labels < FEW_LABELS else 2
 
 
-# To write queries is learnt from labels alone: those for the exchange must be like what people ask, and the LLM asks
-# "What is the most ..." of everything.
-AUXILIARY_RATES = {"grounded_answer": 0.5, "document_to_query": 0, "docid_to_docid_list": 0.5}
-EXCHANGE = {"task_rates": {"grounded_answer": 0.15, "document_to_query": 0.1}, "title_substitutions": 2}
+# To write queries is learnt from labels alone: the LLM asks "What is the most ..." of everything.
+AUXILIARY_RATES = {"grounded_answer": 0.2, "document_to_query": 0, "docid_to_docid_list": 0.5}
+EXCHANGE = {"task_rates": {"grounded_answer": 0.15, "document_to_query": 0.1}}
 
 
 def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
@@ -174,7 +178,7 @@ def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
         max_iterations=iterations,
         patience=iterations,
         documents_per_iteration=settings.documents_per_iteration,
-        query_temperature=0.9,
+        queries="labelled",
         labelled_share=0.3,
         weighting="none",
         docid_target="source",

@@ -4,7 +4,7 @@ import pytest
 from datasets import Dataset
 
 from dataset_builders.features import COLLECTION_FEATURES, SAMPLE_FEATURES, new_sample
-from dataset_builders.title_substitution import substitute_titles
+from dataset_builders.title_substitution import ask_of_others, substitute_titles
 from modeling_mint.tasks_mint import training_examples
 
 MERCURY = ["Mercury (planet)", "Mercury (element)"]
@@ -133,3 +133,24 @@ def test_substituted_sample_teaches_retrieval_only(role, task, iteration, compon
 def test_no_copies_are_refused():
     with pytest.raises(ValueError, match="`copies` is 0"):
         substitute_titles([], collection({}), 0)
+
+
+def test_labelled_queries_are_asked_of_the_unlabelled_documents_that_they_suit():
+    labelled = Dataset.from_list(
+        [sample("Does bamboo grow?", "Bamboo", id="q1"), sample("Is jazz loud?", "Jazz", id="q2")],
+        features=SAMPLE_FEATURES,
+    )
+    related = collection({"Bamboo": ["Whisky", "Korea"], "Jazz": ["North Korea", "Venus (planet)"]})
+    asked = ask_of_others(labelled, related, [1, 3], 5, seed=0)
+    assert asked == {1: "Does whisky grow?", 3: "Is North Korea loud?"}
+    assert ask_of_others(labelled, related, range(8), 2, seed=0).items() <= asked.items() | {
+        (2, "Does korea grow?"),
+        (6, "Is venus loud?"),
+    }
+    assert len(ask_of_others(labelled, related, range(8), 2, seed=0)) == 2
+
+
+def test_labelled_queries_that_suit_no_document_are_refused():
+    labelled = Dataset.from_list([sample("Does it grow?", "Bamboo")], features=SAMPLE_FEATURES)
+    with pytest.raises(ValueError, match="None of 1 labelled queries can be asked of another document"):
+        ask_of_others(labelled, collection({}), [1, 2], 5)

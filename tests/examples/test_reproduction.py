@@ -17,6 +17,7 @@ from tests.tiny import tiny_byte_level_tokenizer
 SCRIPTS = ROOT / "examples" / "reproduction"
 ROLES = ("rag", "gar")
 CONTROLS = ["continued", "no-exchange", "no-filter", "no-auxiliary"]
+BY_RETRIEVAL = CONTROLS[1:]
 BASELINES = [
     *("longest-title", "bm25", "dense", "dense-ivfpq", "dense-tuned", "dense-tuned-ivfpq"),
     *("closed-book", "dense-rag", "plain-gr", "corpus-lm"),
@@ -87,8 +88,8 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     run_rows, root, dev = reproduce
     printed = run_rows().stdout
     folder = root / "labels-10-seed-0"
-    strategies = ("ensemble", "gar", "rag")
-    expected = [f"{row}.{strategy}" for row in ROWS for strategy in strategies] + ["co-training-1.cascade"]
+    expected = [f"{row}.{role}" for row in ROWS for role in ROLES] + ["co-training-1.cascade"]
+    expected += [f"{row}.ensemble" for row in ROWS if row not in BY_RETRIEVAL]
     predictions = tmp_path / "results" / "predictions" / folder.name
     assert sorted(path.stem for path in predictions.glob("*.jsonl")) == sorted(expected)
     assert all(f"| {row} rag | all | {len(QUESTIONS) - 10} |" in printed for row in ROWS)
@@ -98,7 +99,7 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     # A control trains as much as the iteration that it stands beside.
     steps = {
         path: len(json.loads((root / "labels-10-seed-0" / path / "training_log.json").read_text(encoding="utf-8")))
-        for path in ("co-training-after-substituted/iteration-1/mint-rag", "continued/mint-rag", "no-filter/mint-rag")
+        for path in ("co-training-after-auxiliary/iteration-1/mint-rag", "continued/mint-rag", "no-filter/mint-rag")
     }
     assert len(set(steps.values())) == 1
 

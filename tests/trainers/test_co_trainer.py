@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 
 from modeling_mint import MintForConditionalGeneration, format_prompt
+from tests.tiny import TITLES
 from tests.trainers.conftest import ARGUMENTS
 from trainers.blocks import load_json_lines, write_json_lines
 from trainers.co_trainer import CoTrainer
@@ -150,6 +152,22 @@ def test_one_round_trains_each_model_on_what_its_partner_wrote(co_trainer, model
     assert second["dev_scores"] == json.loads((folder / "dev_scores.json").read_text())
     assert second["kept"] == {"rag": 3, "gar": 3} and second["warnings"] == []
     assert {path.name for path in folder.glob("report.*")} == {"report.json", "report.md", "report.png"}
+
+
+def test_labelled_queries_are_asked_of_unlabelled_documents_and_the_models_reply(co_trainer, tmp_path):
+    co_trainer(queries="labelled", max_dev_drop=1.0).run()
+    folder = tmp_path / "co-training" / "iteration-1"
+    written = {role: load_json_lines(folder / f"{role}_samples.jsonl") for role in PARTNER}
+    for samples in written.values():
+        assert len(samples) == 6 and len({sample["id"] for sample in samples}) == 6
+        for sample in samples:
+            (title,) = sample["provenance"][0]
+            assert TITLES.index(title) in range(20, 40)
+            assert re.fullmatch(rf"what stands under entry 1\d about {re.escape(title)}\?", sample["query"], re.I)
+    assert [one["query"] for one in written["rag"]] == [one["query"] for one in written["gar"]]
+    assert [one["docids"] for one in written["rag"]] != [one["docids"] for one in written["gar"]]
+    with pytest.raises(ValueError, match="`queries` is 'asked'"):
+        co_trainer(queries="asked")
 
 
 def test_the_dev_scores_are_those_of_the_models_on_all_samples(co_trainer, processor, make_samples):

@@ -117,6 +117,13 @@ def test_the_seed_alone_decides_the_queries(write):
     assert [sample["query"] for sample in first] != [sample["query"] for sample in other]
 
 
+def test_queries_that_are_given_are_not_written_anew(write):
+    written = write()
+    assert write(queries=[sample["query"] for sample in written], temperature=1.0) == written
+    given = [f"about entry {row}" for row in ROWS]
+    assert [sample["query"] for sample in write(queries=given)] == given
+
+
 def test_greedy_queries_need_no_seed(write):
     assert write(seed=1) == write(seed=2)
 
