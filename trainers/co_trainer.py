@@ -199,7 +199,7 @@ class CoTrainer:
     def _documents(self, iteration: int) -> tuple[list[int], list[str] | None]:
         """Rows of the documents to write for, and what to ask of them if that is not to be written too."""
         seed, number = f"{self.seed}-{iteration}", self.arguments.documents_per_iteration
-        if self.arguments.queries == "labelled":
+        if self.arguments.query_source == "labelled":
             asked = ask_of_others(
                 self.labelled, self.processor.collection, self.unlabelled_rows, number, self.retriever, seed
             )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from .evaluation import METRICS
 from .exchange import DOCID_TARGETS, WEIGHTINGS
 
-QUERIES = ("written", "labelled")
+QUERY_SOURCES = ("written", "labelled")
 
 
 @dataclass
@@ -19,9 +19,9 @@ class CoTrainingArguments:
             the two models did not rise.
         documents_per_iteration (`int`, *optional*, defaults to 1000): unlabelled documents that each model writes a
             sample for, drawn anew in each iteration.
-        queries (`str`, *optional*, defaults to `"written"`): what the two models ask of a document: the queries that
-            they write themselves, or `"labelled"` ones of related documents, its title in the place of theirs, see
-            [`~dataset_builders.title_substitution.ask_of_others`]; docids, answers and confidence are the models'.
+        query_source (`str`, *optional*, defaults to `"written"`): what is asked of a document: a query that each of
+            the two models writes itself, or a `"labelled"` one of a related document, its title in the place of that
+            one's, see [`~dataset_builders.title_substitution.ask_of_others`]. Docids and answers are the models'.
         query_temperature (`float`, *optional*, defaults to 0.7): of the sampling of queries; 0 writes greedily.
         labelled_share (`float`, *optional*, defaults to 0.5): share of labelled samples in what a model trains on, so
             that it does not drift; in [0, 1).
@@ -46,9 +46,12 @@ class CoTrainingArguments:
     documents_per_iteration: int = field(
         default=1000, metadata={"help": "Unlabelled documents that each model writes a sample for, per iteration."}
     )
-    queries: str = field(
+    query_source: str = field(
         default="written",
-        metadata={"help": "Queries: the models' own, or labelled ones with other titles.", "choices": list(QUERIES)},
+        metadata={
+            "help": "Who asks: the models, or labels with other titles in them.",
+            "choices": list(QUERY_SOURCES),
+        },
     )
     query_temperature: float = field(
         default=0.7, metadata={"help": "Sampling temperature of the queries (0: greedy)."}
@@ -86,8 +89,8 @@ class CoTrainingArguments:
             raise ValueError(f"`labelled_share` is {self.labelled_share}; it must lie in [0, 1).")
         if self.max_pseudo_ratio is not None and self.max_pseudo_ratio <= 0:
             raise ValueError(f"`max_pseudo_ratio` is {self.max_pseudo_ratio}; it must be above 0, or None for no cap.")
-        if self.queries not in QUERIES:
-            raise ValueError(f"`queries` is {self.queries!r}; it must be one of {QUERIES}.")
+        if self.query_source not in QUERY_SOURCES:
+            raise ValueError(f"`query_source` is {self.query_source!r}; it must be one of {QUERY_SOURCES}.")
         if self.weighting not in WEIGHTINGS:
             raise ValueError(f"`weighting` is {self.weighting!r}; it must be one of {WEIGHTINGS}.")
         if self.docid_target not in DOCID_TARGETS:

@@ -127,7 +127,7 @@ class Rows:
             validation=self.data.validation,
             unlabelled_rows=self.data.unlabelled_rows,
             output_dir=self._co_training_folder(start),
-            training_arguments=training_arguments(3e-4, self.settings.seed),
+            training_arguments=training_arguments(5e-4, self.settings.seed),
             arguments=co_training(self.settings, iterations),
             confidence=self.confidence,
             retriever=self.data.retriever,
@@ -172,12 +172,19 @@ class Rows:
         self.train("co-training-1")
 
         def samples(role: str) -> list[dict]:
-            # What did not lead back at all has no place for its source, and is not exchanged at all.
-            written = [one for one in self._written(PARTNER[role]) if one["confidence"]["round_trip_rank"]]
-            step = len(written) / len(self._kept(PARTNER[role]))
-            return [written[int(number * step)] for number in range(len(self._kept(PARTNER[role])))]
+            written, number = self._written(PARTNER[role]), len(self._kept(PARTNER[role]))
+            return [self._with_source(written[place * len(written) // number]) for place in range(number)]
 
         return self._instead_of_the_first_iteration("no-filter", samples)
+
+    def _with_source(self, sample: dict) -> dict:
+        """The sample with the article that its query asks about among its docids, where the writer did not find it."""
+        if sample["confidence"]["round_trip_rank"]:
+            return sample
+        row = int(sample["id"].rsplit("-", 1)[1])
+        title, _ = self.data.processor.document(row)
+        found = {"docids": [title, *sample["docids"]], "rows": [row, *sample["rows"]]}
+        return sample | found | {"confidence": sample["confidence"] | {"round_trip_rank": 1}}
 
     def continued(self) -> dict[str, Path]:
         """
@@ -190,7 +197,7 @@ class Rows:
             number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 
-        return self._train("continued", self.train(WARM_UP), examples, 3e-4)
+        return self._train("continued", self.train(WARM_UP), examples, 5e-4)
 
     def more_labels(self) -> dict[str, Path]:
         """
@@ -205,10 +212,10 @@ class Rows:
             more = concatenate_datasets([labels.select(range(number)), self.data.train])
             return self._examples(more, role, **EXCHANGE)
 
-        return self._train("more-labels", self.train(WARM_UP), examples, 3e-4)
+        return self._train("more-labels", self.train(WARM_UP), examples, 5e-4)
 
     def _instead_of_the_first_iteration(self, name: str, samples: Callable[[str], list[dict]]) -> dict[str, Path]:
-        return self._train(name, self.train(WARM_UP), lambda role: self._exchange_examples(role, samples(role)), 3e-4)
+        return self._train(name, self.train(WARM_UP), lambda role: self._exchange_examples(role, samples(role)), 5e-4)
 
     def _exchange_examples(self, role: str, samples: list[dict]) -> Dataset:
         """What a model trains on in the first iteration, were these its partner's kept samples."""

@@ -46,8 +46,8 @@ COMPARISONS = [
         ((f"co-training-{iteration}", role), (row, role))
         for role in ("rag", "gar")
         for iteration, rows in (
-            (1, ("substituted", "continued", "no-exchange", "no-filter", "no-auxiliary", "more-labels")),
-            (2, ("substituted", "continued")),
+            (1, ("auxiliary", "continued", "substituted", "no-exchange", "no-filter", "no-auxiliary", "more-labels")),
+            (2, ("auxiliary", "continued")),
         )
         for row in rows
     ],

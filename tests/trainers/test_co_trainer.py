@@ -155,7 +155,7 @@ def test_one_round_trains_each_model_on_what_its_partner_wrote(co_trainer, model
 
 
 def test_labelled_queries_are_asked_of_unlabelled_documents_and_the_models_reply(co_trainer, tmp_path):
-    co_trainer(queries="labelled", max_dev_drop=1.0).run()
+    co_trainer(query_source="labelled", max_dev_drop=1.0).run()
     folder = tmp_path / "co-training" / "iteration-1"
     written = {role: load_json_lines(folder / f"{role}_samples.jsonl") for role in PARTNER}
     for samples in written.values():
@@ -166,8 +166,8 @@ def test_labelled_queries_are_asked_of_unlabelled_documents_and_the_models_reply
             assert re.fullmatch(rf"what stands under entry 1\d about {re.escape(title)}\?", sample["query"], re.I)
     assert [one["query"] for one in written["rag"]] == [one["query"] for one in written["gar"]]
     assert [one["docids"] for one in written["rag"]] != [one["docids"] for one in written["gar"]]
-    with pytest.raises(ValueError, match="`queries` is 'asked'"):
-        co_trainer(queries="asked")
+    with pytest.raises(ValueError, match="`query_source` is 'asked'"):
+        co_trainer(query_source="asked")
 
 
 def test_the_dev_scores_are_those_of_the_models_on_all_samples(co_trainer, processor, make_samples):
