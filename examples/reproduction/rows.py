@@ -9,6 +9,7 @@ from datasets import Dataset, concatenate_datasets
 from settings import (
     AUXILIARY_RATES,
     EXCHANGE,
+    EXCHANGE_LEARNING_RATE,
     NUM_DOCUMENTS,
     RATES_OF_BRIEF_READING,
     RATES_OF_READING,
@@ -127,7 +128,7 @@ class Rows:
             validation=self.data.validation,
             unlabelled_rows=self.data.unlabelled_rows,
             output_dir=self._co_training_folder(start),
-            training_arguments=training_arguments(5e-4, self.settings.seed),
+            training_arguments=training_arguments(EXCHANGE_LEARNING_RATE, self.settings.seed),
             arguments=co_training(self.settings, iterations),
             confidence=self.confidence,
             retriever=self.data.retriever,
@@ -197,7 +198,7 @@ class Rows:
             number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
             return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
 
-        return self._train("continued", self.train(WARM_UP), examples, 5e-4)
+        return self._train("continued", self.train(WARM_UP), examples, EXCHANGE_LEARNING_RATE)
 
     def more_labels(self) -> dict[str, Path]:
         """
@@ -212,10 +213,13 @@ class Rows:
             more = concatenate_datasets([labels.select(range(number)), self.data.train])
             return self._examples(more, role, **EXCHANGE)
 
-        return self._train("more-labels", self.train(WARM_UP), examples, 5e-4)
+        return self._train("more-labels", self.train(WARM_UP), examples, EXCHANGE_LEARNING_RATE)
 
     def _instead_of_the_first_iteration(self, name: str, samples: Callable[[str], list[dict]]) -> dict[str, Path]:
-        return self._train(name, self.train(WARM_UP), lambda role: self._exchange_examples(role, samples(role)), 5e-4)
+        def examples(role: str) -> Dataset:
+            return self._exchange_examples(role, samples(role))
+
+        return self._train(name, self.train(WARM_UP), examples, EXCHANGE_LEARNING_RATE)
 
     def _exchange_examples(self, role: str, samples: list[dict]) -> Dataset:
         """What a model trains on in the first iteration, were these its partner's kept samples."""

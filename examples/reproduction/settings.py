@@ -169,7 +169,8 @@ def encoder_epochs(num_labels: int) -> int:
 
 # To write queries is learnt from labels alone: the LLM asks "What is the most ..." of everything.
 AUXILIARY_RATES = {"grounded_answer": 0.2, "document_to_query": 0, "docid_to_docid_list": 0.5}
-EXCHANGE = {"task_rates": {"grounded_answer": 0.15, "closed_book_answer": 0.15, "document_to_query": 0.1}}
+EXCHANGE = {"task_rates": {"grounded_answer": 0.15, "document_to_query": 0.1}}
+EXCHANGE_LEARNING_RATE = 3e-4  # of the iteration and of its controls
 
 
 def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:

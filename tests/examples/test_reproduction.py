@@ -117,7 +117,13 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     options = ["--row=whole-collection", f"--checkpoints={checkpoints}", "--test_set=tiny questions"]
     run_rows(*options, script="checkpoints")
     report = json.loads((checkpoints / "run.json").read_text(encoding="utf-8"))
-    assert report["data"]["co_training"]["train"] == 24 >= report["data"]["co_training"]["kept"] > 0
+    iteration = folder / "co-training-after-auxiliary" / "iteration-1"
+    written = [line for role in ROLES for line in (iteration / f"{role}_samples.jsonl").open()]
+    asked = {title for line in written for title in json.loads(line)["provenance"][0]}
+    labelled = json.loads((predictions / "labelled_titles.json").read_text(encoding="utf-8"))
+    assert asked and asked.isdisjoint(labelled)
+    assert report["data"]["co_training"]["train"] == len(written) <= 24
+    assert len(written) >= report["data"]["co_training"]["kept"] > 0
     for role in ROLES:
         checkpoint = checkpoints / f"mint-{role}-adapter"
         weights = load_file(checkpoint / "adapter_model.safetensors")
