@@ -39,7 +39,7 @@ SAMPLE_FEATURES = Features(
         # Rows of `docids` in the collection, in the same order.
         "rows": List(Value("int32")),
         # Alternative complete evidence sets (titles): any one of them proves the answer. Of a model's sample: the
-        # document that it wrote the query from.
+        # document that it wrote the query from, or was asked of.
         "provenance": List(List(Value("string"))),
         # The part of the source document that a model wrote the query from; empty where no model did.
         "passage": Value("string"),
