@@ -16,7 +16,7 @@ from data import TITLE, Data
 from judging import answer_temperature, judge
 from rows import Rows
 from safetensors.torch import load_file, save_file
-from settings import MAX_DOCUMENT_CHARS, NUM_DOCUMENTS, Settings, adapter_config
+from settings import NUM_DOCUMENTS, Settings, adapter_config
 from trl import TrlParser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -115,7 +115,7 @@ def main() -> None:
             "arguments": {
                 "lora_rank": adapter.r,
                 "lora_alpha": adapter.lora_alpha,
-                "max_document_chars": MAX_DOCUMENT_CHARS,
+                "max_document_chars": data.processor.max_document_chars,
                 "num_documents": NUM_DOCUMENTS,
                 "num_beams": settings.num_beams,
                 **asdict(confidence),
