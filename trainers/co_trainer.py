@@ -267,6 +267,7 @@ class CoTrainer:
                 max_pseudo_ratio=self.arguments.max_pseudo_ratio,
                 weighting=self.arguments.weighting,
                 docid_target=self.arguments.docid_target,
+                query_source=self.arguments.query_source,
                 seed=f"{self.seed}-{iteration}-{role}",
             )
             seed = self.seed + iteration

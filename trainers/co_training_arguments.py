@@ -21,7 +21,8 @@ class CoTrainingArguments:
             sample for, drawn anew in each iteration.
         query_source (`str`, *optional*, defaults to `"written"`): what is asked of a document: a query that each of
             the two models writes itself, or a `"labelled"` one of a related document, its title in the place of that
-            one's, see [`~dataset_builders.title_substitution.ask_of_others`]. Docids and answers are the models'.
+            one's, see [`~dataset_builders.title_substitution.ask_of_others`]. Docids and answers are the models', and
+            partners learn to retrieve alone from them.
         query_temperature (`float`, *optional*, defaults to 0.7): of the sampling of queries; 0 writes greedily.
         labelled_share (`float`, *optional*, defaults to 0.5): share of labelled samples in what a model trains on, so
             that it does not drift; in [0, 1).

@@ -22,6 +22,7 @@ def exchange_samples(
     max_pseudo_ratio: float | None,
     weighting: str,
     docid_target: str = "first",
+    query_source: str = "written",
     seed: int | str,
 ) -> Dataset:
     """
@@ -48,6 +49,10 @@ def exchange_samples(
             Which docid a partner's sample teaches: `"first"` the one that the writer ranked first; `"source"` the
             document that the query was written from, which takes the first place of the ranking. What the writer did
             not find at all has no such place and is left out.
+        query_source (`str`, *optional*, defaults to `"written"`):
+            Where the queries come from. A `"labelled"` one with another title in it often makes no sense, and what is
+            replied to it is a guess: of such samples retrieval is learnt alone, as of all those of source
+            "substituted".
         seed (`int` or `str`):
             Seed of the draw of labelled samples.
 
@@ -71,8 +76,9 @@ def exchange_samples(
             f"`max_pseudo_ratio` {max_pseudo_ratio} allows none. Raise it, or keep more samples."
         )
     weights = _weights([sample["confidence"]["score"] for sample in taken], weighting)
+    mark = {"source": "substituted"} if query_source == "labelled" else {}
     weighted = [
-        sample | {"confidence": sample["confidence"] | {"score": weight}}
+        sample | mark | {"confidence": sample["confidence"] | {"score": weight}}
         for sample, weight in zip(taken, weights, strict=True)
     ]
 

@@ -47,7 +47,8 @@ def write_samples(
         role (`str`):
             Role of the writer, `"rag"` or `"gar"`.
         queries (`list[str]`, *optional*):
-            A query for each document, which then is not written: the samples' other fields are the writer's.
+            A query for each document, which then is not written: the samples' other fields are the writer's, but for
+            the passage, which is empty.
         temperature (`float`, *optional*, defaults to 0.0):
             Of the queries' sampling; 0 writes greedily.
         seed (`int`, *optional*, defaults to 42):
@@ -61,9 +62,10 @@ def write_samples(
     batching = {name: options[name] for name in ("batch_size", "show_progress") if name in options}
     set_seed(seed)
     model.set_role(role)
+    passages = [""] * len(rows)
     if queries is None:
         queries = model.write_queries(rows, processor, temperature=temperature, **batching).texts
-    passages = [text for _, text in processor.context(rows)]
+        passages = [text for _, text in processor.context(rows)]
     samples = []
     for row, query, passage, reply in zip(
         rows, queries, passages, _replies(model, partner, queries, processor, role, **options), strict=True

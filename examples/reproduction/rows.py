@@ -231,6 +231,7 @@ class Rows:
             max_pseudo_ratio=arguments.max_pseudo_ratio,
             weighting=arguments.weighting,
             docid_target=arguments.docid_target,
+            query_source=arguments.query_source,
             seed=f"{self.settings.seed}-1-{role}",
         )
         return self._examples(exchanged, role, **EXCHANGE)

@@ -169,8 +169,11 @@ def encoder_epochs(num_labels: int) -> int:
 
 # To write queries is learnt from labels alone: the LLM asks "What is the most ..." of everything.
 AUXILIARY_RATES = {"grounded_answer": 0.2, "document_to_query": 0, "docid_to_docid_list": 0.5}
-EXCHANGE = {"task_rates": {"grounded_answer": 0.15, "document_to_query": 0.1}}
-EXCHANGE_LEARNING_RATE = 3e-4  # of the iteration and of its controls
+# The labels that are mixed in; a partner's samples teach retrieval alone.
+EXCHANGE = {"task_rates": {"closed_book_answer": 2, "document_to_query": 0}}
+EXCHANGE_LEARNING_RATE = 5e-4  # of the iteration and of its controls
+# Each part of the loss is a mean of its own: by that the labels, a sixth of the examples, would count as much as the rest.
+LAMBDA_EXCHANGE = 2.0
 
 
 def co_training(settings: Settings, iterations: int) -> CoTrainingArguments:
@@ -197,6 +200,7 @@ def training_arguments(learning_rate: float, seed: int) -> dict:
     return {
         "num_train_epochs": 1,
         "learning_rate": learning_rate,
+        "lambda_exchange": LAMBDA_EXCHANGE,
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": max(1, 2 // this_process().num_processes),
         "per_device_eval_batch_size": 16,

@@ -154,8 +154,11 @@ def test_one_round_trains_each_model_on_what_its_partner_wrote(co_trainer, model
     assert {path.name for path in folder.glob("report.*")} == {"report.json", "report.md", "report.png"}
 
 
-def test_labelled_queries_are_asked_of_unlabelled_documents_and_the_models_reply(co_trainer, tmp_path):
+def test_labelled_queries_are_asked_of_unlabelled_documents_and_the_models_reply(co_trainer, models, tmp_path):
     co_trainer(query_source="labelled", max_dev_drop=1.0).run()
+    for role, _, examples, _ in models.trainings:
+        exchanged = {example["task"] for example in examples if example["component"] == EXCHANGE}
+        assert exchanged == {{"rag": "query_to_docid", "gar": "query_answer_to_docid"}[role]}
     folder = tmp_path / "co-training" / "iteration-1"
     written = {role: load_json_lines(folder / f"{role}_samples.jsonl") for role in PARTNER}
     for samples in written.values():

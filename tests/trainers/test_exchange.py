@@ -3,7 +3,9 @@ import logging
 import pytest
 
 from dataset_builders.features import SAMPLE_FEATURES
+from modeling_mint.tasks_mint import COMPONENTS
 from trainers.exchange import exchange_samples
+from trainers.task_examples import tokenize_examples
 
 SCORES = [0.4, 0.8, 0.2, 0.8]
 OPTIONS = {"labelled_share": 0.5, "max_pseudo_ratio": None, "weighting": "linear", "seed": "42-1-rag"}
@@ -110,3 +112,14 @@ def test_the_source_of_the_query_takes_the_first_place_where_it_is_asked_for(mak
 def test_an_unknown_docid_target_is_refused(exchange):
     with pytest.raises(ValueError, match="`docid_target` is 'gold'"):
         exchange(docid_target="gold")
+
+
+def test_what_a_label_asks_of_another_document_teaches_retrieval_alone(kept, labelled, processor):
+    written = [sample | {"iteration": 1} for sample in kept]
+    for query_source, tasks in (("written", {"query_to_docid", "grounded_answer"}), ("labelled", {"query_to_docid"})):
+        samples = exchange_samples(written, labelled, query_source=query_source, **OPTIONS)
+        examples = tokenize_examples(samples, "rag", processor)
+        of_partner = [one for one in examples if COMPONENTS[one["component"]] == "exchange"]
+        assert {one["task"] for one in of_partner} == tasks
+        assert [one["weight"] for one in of_partner if one["task"] == "query_to_docid"] == pytest.approx(SCORES)
+        assert "grounded_answer" in {one["task"] for one in examples}  # of the labels

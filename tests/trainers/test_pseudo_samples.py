@@ -119,7 +119,8 @@ def test_the_seed_alone_decides_the_queries(write):
 
 def test_queries_that_are_given_are_not_written_anew(write):
     written = write()
-    assert write(queries=[sample["query"] for sample in written], temperature=1.0) == written
+    given = write(queries=[sample["query"] for sample in written], temperature=1.0)
+    assert given == [sample | {"passage": ""} for sample in written]
     given = [f"about entry {row}" for row in ROWS]
     assert [sample["query"] for sample in write(queries=given)] == given
 
