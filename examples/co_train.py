@@ -70,10 +70,10 @@ def publish_models(models: FullModels | AdapterModels, folder: RunFolder, result
     """Puts the best models, with their calibrated temperatures, to their places in the run."""
     best_scores = result["iterations"][result["best_iteration"]]["dev_scores"]
     for role, source in result["models"].items():
-        temperature = best_scores[role]["answer_temperature"]
-        models.publish(role, Path(source), folder.trained[role], temperature)
+        calibrated = {"answer_temperature": best_scores[role]["answer_temperature"]}
+        models.publish(role, Path(source), folder.trained[role], **calibrated)
         if merge:
-            models.merge(role, Path(source), folder.models[role], temperature)
+            models.merge(role, Path(source), folder.models[role], **calibrated)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ def evaluate(settings: Settings, folder: RunFolder) -> dict:
     for stage, folders in stages.items():
         scores = co_training["iterations"][0 if stage == "warm-up" else chosen]["dev_scores"]
         models = trained_models.load(folders)
-        set_temperatures(models, {role: scores[role]["answer_temperature"] for role in models})
+        for role, model in models.items():
+            model.calibrate(role, answer_temperature=scores[role]["answer_temperature"])
         scored, predictions = evaluate_strategies(test, processor, STRATEGIES, **models, **options)
         rows += [{"stage": stage, **row} for row in scored]
         write_text(
@@ -118,15 +119,6 @@ def untuned_model(settings: Settings, role: str) -> MintForConditionalGeneration
         resolve(settings.run.backbone), role=role, docid_granularity=settings.run.docid_granularity, dtype=dtype
     )
     return model.to(PartialState().device)
-
-
-def set_temperatures(models: dict[str, MintForConditionalGeneration], temperatures: dict[str, float]) -> None:
-    """Gives models of the run the answer temperatures that were calibrated on the validation questions, by role."""
-    for role, model in models.items():
-        # One model may hold both roles: it takes a role's temperature when it takes the role.
-        model.answer_temperatures[role] = temperatures[role]
-        if model.config.role == role:
-            model.config.answer_temperature = temperatures[role]
 
 
 def baselines(test: Dataset, processor: MintProcessor) -> list[dict]:

@@ -35,6 +35,8 @@ class EvaluationArguments:
         top_k (`int`, *optional*): documents that a model retrieves; defaults to the largest of `ks`.
         num_beams (`int`, *optional*): beams of the docid search; at least 10 by default.
         num_documents (`int`, *optional*, defaults to 2): documents that RAG's generator reads.
+        query_likelihood_weight (`float`, *optional*): how much it counts whether the text of a document found is one
+            to be asked the query; 0 reads nothing. Defaults to what was calibrated of each model.
         max_new_tokens (`int`, *optional*, defaults to 24): most tokens of an answer.
         inference_batch_size (`int`, *optional*, defaults to 16): queries worked on at a time.
         limit (`int`, *optional*): models answer so many queries only, spread evenly over the file.
@@ -68,6 +70,9 @@ class EvaluationArguments:
     top_k: int | None = field(default=None, metadata={"help": "Documents to retrieve (default: the largest of ks)."})
     num_beams: int | None = field(default=None, metadata={"help": "Beams of the docid search (default: 10 or top_k)."})
     num_documents: int = field(default=2, metadata={"help": "Documents that RAG's generator reads (default: 2)."})
+    query_likelihood_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the texts of documents found (default: each model's own)."}
+    )
     max_new_tokens: int = field(default=24, metadata={"help": "Most tokens of an answer (default: 24)."})
     inference_batch_size: int = field(default=16, metadata={"help": "Queries worked on at a time (default: 16)."})
     limit: int | None = field(default=None, metadata={"help": "Models answer so many queries only."})

@@ -84,6 +84,7 @@ def evaluate_models(arguments: EvaluationArguments) -> None:
         k=top_k,
         num_beams=arguments.num_beams,
         num_documents=arguments.num_documents,
+        query_likelihood_weight=arguments.query_likelihood_weight,
         max_new_tokens=arguments.max_new_tokens,
         batch_size=arguments.inference_batch_size,
         show_progress=is_main_process,

@@ -85,9 +85,9 @@ def unpack_checkpoints(output_dir: str | Path) -> Path:
     AdapterModels.save_base(backbone, processor, folder / "mint-base")
     models = AdapterModels(folder / "mint-base", processor, None)
     for role, adapter in adapters.items():
-        temperature = MintConfig.from_pretrained(adapter).answer_temperature
-        models.publish(role, adapter, folder / f"mint-{role}-adapter", temperature)
-        models.merge(role, adapter, folder / f"mint-{role}", temperature)
+        calibrated = MintConfig.from_pretrained(adapter).calibrated
+        models.publish(role, adapter, folder / f"mint-{role}-adapter", **calibrated)
+        models.merge(role, adapter, folder / f"mint-{role}", **calibrated)
     shutil.copyfile(CHECKPOINTS / "run.json", folder / "run.json")
     write_cards(folder, read_run(folder))
     write_text(folder / SOURCE, json.dumps(source, indent=1) + "\n")

@@ -27,7 +27,7 @@ class MintAdapterMixin:
     choice).
 
     An adapter's folder holds `adapter_config.json` (whose `base_model_name_or_path` names the MINT base),
-    `adapter_model.safetensors` and a `config.json` ([`MintConfig`] with its role and its `answer_temperature`).
+    `adapter_model.safetensors` and a `config.json` ([`MintConfig`] with its role and what was calibrated of it).
 
     Example:
 
@@ -104,12 +104,24 @@ class MintAdapterMixin:
             missing = sorted(name for name in found.missing_keys if f".{role}." in name)
             if missing:
                 raise ValueError(f"{adapter} lacks {len(missing)} weights of the adapter, such as {missing[0]}.")
-            self.answer_temperatures[role] = configs[role].answer_temperature
+            self.calibrate(role, **configs[role].calibrated)
         self._switch(next(iter(adapters)))
+
+    def calibrate(self, role: str, **values: float) -> None:
+        """
+        Puts settings that were calibrated on dev data in place of the model's own.
+
+        Args:
+            role (`str`): `"rag"` or `"gar"`; they take effect when the model takes the role, at once if it has it.
+            **values (`float`): settings of [`MintConfig`] that are among `CALIBRATED`.
+        """
+        self.calibrations.setdefault(role, MintConfig().calibrated).update(values)
+        if role == self.config.role:
+            self.config.update(values)
 
     def set_role(self, role: str) -> None:
         """
-        Switches the adapter, `config.role` and `config.answer_temperature`; does nothing where the model has that role
+        Switches the adapter, `config.role` and what was calibrated; does nothing where the model has that role
         already. The weights of the adapter do not ask for gradients afterwards: a trainer turns them on.
 
         Args:
@@ -120,7 +132,7 @@ class MintAdapterMixin:
         """
         if role == self.config.role:
             return
-        if role not in self.answer_temperatures:
+        if role not in self.calibrations:
             raise ValueError(
                 f"This model has the role {self.config.role!r} and no adapter for {role!r}: put one onto its base "
                 f'with `model.load_roles({{"{role}": folder}})`.'
@@ -133,7 +145,7 @@ class MintAdapterMixin:
         # By the layers, so that it does not matter whether `load_adapter` or a `PeftModel` put them there.
         set_adapter(self, role, inference_mode=True)
         self.config.role = role
-        self.config.answer_temperature = self.answer_temperatures[role]
+        self.config.update(self.calibrations[role])
 
     def _checked_config(self, role: str, adapter: str | os.PathLike, **kwargs) -> MintConfig:
         """Configuration of an adapter that fits this base; see `load_roles` for what is refused."""

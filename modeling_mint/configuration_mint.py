@@ -9,6 +9,8 @@ from transformers.configuration_utils import SubConfigSpec
 
 ROLES = ("rag", "gar")
 DOCID_GRANULARITIES = ("title", "section")
+CALIBRATED = ("answer_temperature", "query_likelihood_weight")
+"""Settings that are chosen on dev data after training, for each role apart."""
 
 # What `AutoX.from_pretrained(..., trust_remote_code=True)` loads from the files that `save_pretrained` puts beside the
 # weights.
@@ -53,11 +55,14 @@ class MintConfig(PreTrainedConfig):
             What a docid names: `"title"` (MINT) or `"section"` (title and section title, as CorpusLM has it).
         answer_temperature (`float`, *optional*, defaults to 1.0):
             Divides the mean log-probability of an answer before it becomes a confidence; calibrated on dev data, so
-            that
-            the answers of two models can compete (`mint.md`, Inference).
+            that the answers of two models can compete (`mint.md`, Inference).
+        query_likelihood_weight (`float`, *optional*, defaults to 0.0):
+            How much it counts in a ranking whether a document's text is one to be asked the query, see
+            [`~modeling_mint.query_likelihood.rank_by_reading`]; calibrated on dev data. With 0.0 nothing is read.
 
     Raises:
-        ValueError: if `role` or `docid_granularity` is none of the above, or `answer_temperature` is not above 0.
+        ValueError: if `role` or `docid_granularity` is none of the above, `answer_temperature` is not above 0, or
+            `query_likelihood_weight` is below 0.
 
     Example:
 
@@ -77,6 +82,7 @@ class MintConfig(PreTrainedConfig):
     role: str = "rag"
     docid_granularity: str = "title"
     answer_temperature: float = 1.0
+    query_likelihood_weight: float = 0.0
 
     def __post_init__(self, **kwargs):
         if self.role not in ROLES:
@@ -87,6 +93,10 @@ class MintConfig(PreTrainedConfig):
             )
         if not isinstance(self.answer_temperature, int | float) or self.answer_temperature <= 0:
             raise ValueError(f"`answer_temperature` is {self.answer_temperature!r}; it must be a number above 0.")
+        if not isinstance(self.query_likelihood_weight, int | float) or self.query_likelihood_weight < 0:
+            raise ValueError(
+                f"`query_likelihood_weight` is {self.query_likelihood_weight!r}; it must be a number, at least 0."
+            )
         # Resolved here: transformers reads a dict under the name `backbone_config` as a vision backbone.
         if not isinstance(self.backbone_config, PreTrainedConfig):
             self.backbone_config = AutoConfig.for_model(**{"model_type": "t5", **(self.backbone_config or {})})
@@ -100,6 +110,11 @@ class MintConfig(PreTrainedConfig):
         for name in _COPIED_FROM_BACKBONE:
             source = self.backbone_config if name in self.backbone_config else text_config
             setattr(self, name, getattr(source, name, None))
+
+    @property
+    def calibrated(self) -> dict[str, float]:
+        """Values of `CALIBRATED` by name."""
+        return {name: getattr(self, name) for name in CALIBRATED}
 
     def get_text_config(self, decoder=None, encoder=None) -> PreTrainedConfig:
         """The backbone's own text configuration: the KV cache asks it for its number of layers."""

@@ -133,7 +133,7 @@ class MintGenerationMixin:
         output = RetrievalOutput([[]] * len(queries), [[]] * len(queries), [[]] * len(queries))
         if search == "exact":
             output.complete = [False] * len(queries)
-        for batch in _batches(prompts, batch_size, show_progress, "Retrieving"):
+        for batch in batches_of_like_length(prompts, batch_size, show_progress, "Retrieving"):
             inputs = processor([prompts[i] for i in batch]).to(self.device)
             prompt = (self, trie, inputs["input_ids"], inputs["attention_mask"])
             if search == "exact":
@@ -231,7 +231,7 @@ class MintGenerationMixin:
     ) -> TextOutput:
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         texts, log_probs = [""] * len(prompts), [0.0] * len(prompts)
-        for batch in _batches(prompts, batch_size, show_progress, label):
+        for batch in batches_of_like_length(prompts, batch_size, show_progress, label):
             inputs = processor([prompts[i] for i in batch]).to(self.device)
             generated = self.generate(
                 **inputs,
@@ -255,7 +255,7 @@ class MintGenerationMixin:
         return TextOutput(texts, log_probs)
 
 
-def _batches(prompts: list[str], batch_size: int, show_progress: bool, label: str) -> list[list[int]]:
+def batches_of_like_length(prompts: list[str], batch_size: int, show_progress: bool, label: str) -> list[list[int]]:
     """Indices of the prompts in batches of like length, so that little is padded; deterministic."""
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

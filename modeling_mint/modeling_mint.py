@@ -57,8 +57,8 @@ class MintForConditionalGeneration(MintAdapterMixin, MintGenerationMixin, MintPr
             auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             backbone = auto_class.from_config(config.backbone_config)
         self.backbone = backbone
-        # Of the adapters that share the backbone, by role (`load_roles`).
-        self.answer_temperatures: dict[str, float] = {}
+        # Of the adapters that share the backbone, by role (`calibrate`).
+        self.calibrations: dict[str, dict[str, float]] = {}
         self.post_init()
 
     @classmethod

@@ -14,6 +14,7 @@ _CALL_PARAMETERS = (
     "num_beams",
     "num_documents",
     "fusion",
+    "query_likelihood_weight",
     "threshold",
     "trie",
     "details",
@@ -49,6 +50,8 @@ class MintPipeline(Pipeline):
             Documents that RAG's generator reads.
         fusion (`str`, *optional*, defaults to `"softmax"`):
             How `"ensemble"` merges rankings.
+        query_likelihood_weight (`float`, *optional*):
+            How much the texts of the documents found count in their ranking, see [`StrategyInference`].
         threshold (`float`, *optional*, defaults to 0.0):
             An answer with a lower score is an abstention: `answer` is the empty string, `abstained` is true.
         trie ([`TitleTrie`], *optional*):
@@ -111,7 +114,7 @@ class MintPipeline(Pipeline):
         self.role = model.config.role
         self.models = {self.role: self.model, partner_role: partner and partner.to(self.device)}
         if partner is None:
-            self.models |= dict.fromkeys(model.answer_temperatures, self.model)
+            self.models |= dict.fromkeys(model.calibrations, self.model)
 
     def _sanitize_parameters(self, **parameters):
         unknown = sorted(set(parameters) - set(_CALL_PARAMETERS))

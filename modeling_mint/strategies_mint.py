@@ -12,6 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from .beam_trace import BeamTrace
 from .generation_mint import RetrievalOutput, TextOutput
+from .query_likelihood import query_log_probs, rank_by_reading
 from .step_watch import watch_steps
 from .title_trie import TitleTrie
 
@@ -115,6 +116,10 @@ class StrategyInference:
             Documents that RAG's generator reads.
         fusion (`str`, *optional*, defaults to `"softmax"`):
             How `"ensemble"` merges rankings, see [`fuse`].
+        query_likelihood_weight (`float`, *optional*):
+            How much it counts whether the text of a document found is one to be asked the query, see
+            [`~modeling_mint.query_likelihood.rank_by_reading`]; 0.0 reads nothing. Defaults to each model's own, which
+            was calibrated.
         trie ([`TitleTrie`], *optional*):
             Part of the processor's trie to retrieve from, such as the documents of a topic
             (`processor.trie.subset(rows)`).
@@ -151,6 +156,7 @@ class StrategyInference:
         num_beams: int | None = None,
         num_documents: int = 2,
         fusion: str = "softmax",
+        query_likelihood_weight: float | None = None,
         trie: TitleTrie | None = None,
         trace: bool = False,
         streamers: Mapping[str, BaseStreamer] | None = None,
@@ -166,12 +172,13 @@ class StrategyInference:
             processor.check_granularity(model.config)
         self.num_documents = num_documents
         self.fusion = fusion
+        self.query_likelihood_weight = query_likelihood_weight
         self.trace = trace
         self.streamers = streamers or {}
         self.on_step = on_step
-        in_batches = {"batch_size": batch_size, "show_progress": show_progress}
-        self.search = {"k": k, "num_beams": num_beams, "trie": trie} | in_batches
-        self.writing = {"max_new_tokens": max_new_tokens} | in_batches
+        self.batching = {"batch_size": batch_size, "show_progress": show_progress}
+        self.search = {"k": k, "num_beams": num_beams, "trie": trie} | self.batching
+        self.writing = {"max_new_tokens": max_new_tokens} | self.batching
         self.answers: dict[str, TextOutput] = {}
         self.documents: dict[str, RetrievalOutput] = {}
         self.traces: dict[str, BeamTrace] = {}
@@ -216,6 +223,11 @@ class StrategyInference:
             else:
                 with BeamTrace(model) as self.traces[role]:
                     found = model.retrieve(self.queries, self.processor, answers=answers, **self.search)
+            weight = self.query_likelihood_weight
+            weight = model.config.query_likelihood_weight if weight is None else weight
+            if weight:
+                log_probs = query_log_probs(model, self.processor, self.queries, found.rows, **self.batching)
+                found = rank_by_reading(found, log_probs, weight)
         self.documents[role] = found
         return found
 

@@ -27,7 +27,7 @@ from modeling_mint.adapters_mint import ADAPTER_CONFIG_NAME
 from modeling_mint.compute_dtype import compute_dtype
 from modeling_mint.configuration_mint import ROLES
 
-from .training_stage import TRAINING_LOG_NAME, run_stage, set_answer_temperature, whole_folder
+from .training_stage import TRAINING_LOG_NAME, run_stage, set_calibrated, whole_folder
 
 ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
 
@@ -124,19 +124,20 @@ class AdapterModels:
         self._model.set_adapter(next(partner for partner in ROLES if partner != role))
         self._model.delete_adapter(role)
         self._model.add_adapter(role, self._new_config())
-        temperature = 1.0
+        calibrated = MintConfig().calibrated
         if folder is not None:
             config = MintConfig.from_pretrained(folder)
             if config.role != role:
                 raise ValueError(f"{folder} is an adapter of the role {config.role!r}, given for {role!r}.")
             set_peft_model_state_dict(self._model, load_file(folder / ADAPTER_WEIGHTS_NAME), adapter_name=role)
-            temperature = config.answer_temperature
-        self._model.get_base_model().answer_temperatures[role] = temperature
+            calibrated = config.calibrated
+        self._model.get_base_model().calibrate(role, **calibrated)
 
     def _activate(self, role: str, *, trainable: bool) -> MintForConditionalGeneration:
         self._model.set_adapter(role, inference_mode=not trainable)
         base = self._model.get_base_model()
-        base.config.role, base.config.answer_temperature = role, base.answer_temperatures[role]
+        base.config.role = role
+        base.config.update(base.calibrations[role])
         return base
 
     def _hold_base_in(self, dtype: torch.dtype) -> None:
@@ -235,24 +236,24 @@ class AdapterModels:
         mint_config.role = role
         mint_config.save_pretrained(folder)
 
-    def publish(self, role: str, source: Path, target: Path, answer_temperature: float) -> None:
+    def publish(self, role: str, source: Path, target: Path, **calibrated: float) -> None:
         """
-        Copies a trained adapter to its final place and puts its calibrated temperature into the configuration.
+        Copies a trained adapter to its final place and puts what was calibrated into the configuration.
 
         Args:
             role (`str`): `"rag"` or `"gar"`.
             source (`Path`): folder that `train` wrote.
             target (`Path`): folder to write; appears complete or not at all.
-            answer_temperature (`float`): see [`MintConfig`].
+            **calibrated (`float`): settings that were calibrated, see [`MintConfig`].
         """
         with whole_folder(target) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-            set_answer_temperature(folder, answer_temperature)
+            set_calibrated(folder, **calibrated)
             settings = json.loads((folder / ADAPTER_CONFIG_NAME).read_text(encoding="utf-8"))
             settings["base_model_name_or_path"] = os.path.relpath(self.base_folder, target)
             (folder / ADAPTER_CONFIG_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
-    def merge(self, role: str, source: Path, target: Path, answer_temperature: float) -> None:
+    def merge(self, role: str, source: Path, target: Path, **calibrated: float) -> None:
         """
         Merges a trained adapter into a copy of the base: a full model that stands alone, as `FullModels.publish` makes
         it. The sum is taken in float32 and saved in bfloat16.
@@ -261,10 +262,11 @@ class AdapterModels:
             role (`str`): `"rag"` or `"gar"`.
             source (`Path`): folder that `train` wrote.
             target (`Path`): folder to write; appears complete or not at all.
-            answer_temperature (`float`): see [`MintConfig`].
+            **calibrated (`float`): settings that were calibrated, see [`MintConfig`].
         """
         base = MintForConditionalGeneration.from_pretrained(self.base_folder, dtype=torch.float32)
-        base.config.role, base.config.answer_temperature = role, answer_temperature
+        base.config.role = role
+        base.config.update(calibrated)
         merged = PeftModel.from_pretrained(base, source).merge_and_unload()
         with whole_folder(target) as folder:
             merged.to(torch.bfloat16).save_pretrained(folder)

@@ -127,7 +127,9 @@ def labelled_signals(
 def _replies(model, partner, queries: list[str], processor: MintProcessor, role: str, **options) -> list[dict]:
     """The model's docids and answer to each query, and its confidence, the partner's agreement included."""
     # One inference for both: two roles of one object are switched by it before each use.
-    inference = StrategyInference(queries, processor, **{role: model, PARTNER[role]: partner}, **options)
+    # Nothing is read: the log-probability of the docid alone is a signal.
+    models = {role: model, PARTNER[role]: partner}
+    inference = StrategyInference(queries, processor, query_likelihood_weight=0.0, **models, **options)
     found, answers = _retrieved_and_answered(inference, role)
     if partner is None:
         agreements = [{}] * len(queries)

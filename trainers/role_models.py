@@ -13,7 +13,7 @@ from modeling_mint import MintForConditionalGeneration, MintProcessor
 from modeling_mint.compute_dtype import compute_dtype
 
 from .adapter_models import AdapterModels
-from .training_stage import set_answer_temperature, train_stage, whole_folder
+from .training_stage import set_calibrated, train_stage, whole_folder
 
 __all__ = ["AdapterModels", "FullModels"]
 
@@ -96,16 +96,16 @@ class FullModels:
             callbacks=callbacks,
         )
 
-    def publish(self, role: str, source: Path, target: Path, answer_temperature: float) -> None:
+    def publish(self, role: str, source: Path, target: Path, **calibrated: float) -> None:
         """
-        Copies a trained model to its final place and puts its calibrated temperature into the configuration.
+        Copies a trained model to its final place and puts what was calibrated into the configuration.
 
         Args:
             role (`str`): `"rag"` or `"gar"`.
             source (`Path`): folder that `train` wrote.
             target (`Path`): folder to write; appears complete or not at all.
-            answer_temperature (`float`): see [`MintConfig`].
+            **calibrated (`float`): settings that were calibrated, see [`MintConfig`].
         """
         with whole_folder(target) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-            set_answer_temperature(folder, answer_temperature)
+            set_calibrated(folder, **calibrated)

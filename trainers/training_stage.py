@@ -163,10 +163,10 @@ def whole_folder(target: str | os.PathLike) -> Iterator[Path]:
     os.replace(partial, target)
 
 
-def set_answer_temperature(folder: str | os.PathLike, answer_temperature: float) -> None:
-    """Puts a calibrated temperature into the configuration of a model's or adapter's folder, see [`MintConfig`]."""
+def set_calibrated(folder: str | os.PathLike, **calibrated: float) -> None:
+    """Puts settings that were calibrated into the configuration of a model's or adapter's folder ([`MintConfig`])."""
     config = MintConfig.from_pretrained(folder)
-    config.answer_temperature = answer_temperature
+    config.update(calibrated)
     config.save_pretrained(folder)
 
 

@@ -145,7 +145,7 @@ def main() -> None:
         checkpoint = target / f"mint-{role}-adapter"
         model = rows.models.load({role: folder})[role]
         temperature = answer_temperature(settings, data, model, arguments.row, role)
-        rows.models.publish(role, folder, checkpoint, temperature)
+        rows.models.publish(role, folder, checkpoint, answer_temperature=temperature)
         weights = load_file(checkpoint / ADAPTER_WEIGHTS_NAME)
         weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
         save_file(weights, checkpoint / ADAPTER_WEIGHTS_NAME, metadata={"format": "pt"})

@@ -69,7 +69,7 @@ def judge(
         predicted = _retrieved(settings, data, loaded, replies)
     else:
         for role, model in loaded.items():
-            model.answer_temperatures[role] = answer_temperature(settings, data, model, name, role)
+            model.calibrate(role, answer_temperature=answer_temperature(settings, data, model, name, role))
         predicted = predict_strategies(queries, data.processor, tuple(paths), replies, **loaded, **_options(settings))
     for strategy, path in paths.items():
         write_replies(path, data, predicted[strategy])

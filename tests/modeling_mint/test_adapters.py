@@ -179,7 +179,8 @@ def test_partner_is_an_adapter_or_a_model_but_not_both(base, adapters, merged, p
 def test_roles_switch_under_a_peft_model_too(base, adapters, merged, processor):
     wrapped = PeftModel.from_pretrained(base, adapters["rag"], adapter_name="rag")
     wrapped.load_adapter(adapters["gar"], adapter_name="gar")
-    base.answer_temperatures.update(TEMPERATURES)
+    for role, temperature in TEMPERATURES.items():
+        base.calibrate(role, answer_temperature=temperature)
     for role in ("gar", "rag"):
         base.set_role(role)
         found, expected = (model.answer(QUESTIONS, processor, [[1]] * 3) for model in (base, merged[role]))

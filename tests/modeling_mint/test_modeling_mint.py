@@ -105,12 +105,14 @@ def test_config_saves_and_loads_its_backbone_and_every_setting(tmp_path):
         role="gar",
         docid_granularity="section",
         answer_temperature=1.75,
+        query_likelihood_weight=0.25,
     )
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(loaded, MintConfig) and isinstance(loaded.backbone_config, LlamaConfig)
     assert loaded.backbone_config.num_hidden_layers == 3
-    assert (loaded.role, loaded.docid_granularity, loaded.answer_temperature) == ("gar", "section", 1.75)
+    assert (loaded.role, loaded.docid_granularity) == ("gar", "section")
+    assert loaded.calibrated == {"answer_temperature": 1.75, "query_likelihood_weight": 0.25}
     assert loaded.auto_map == AUTO_MAP
 
 
@@ -123,10 +125,11 @@ def test_config_takes_its_backbone_as_a_dict():
     ("arguments", "message"),
     [
         ({"role": "reader"}, r"`role` is 'reader'; it must be one of \('rag', 'gar'\)"),
+        ({"query_likelihood_weight": -0.1}, "`query_likelihood_weight` is -0.1; it must be a number, at least 0"),
         ({"docid_granularity": "page"}, r"`docid_granularity` is 'page'; it must be one of \('title', 'section'\)"),
     ],
 )
-def test_unknown_role_and_granularity_are_refused(arguments, message):
+def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MintConfig(**arguments)
 

@@ -5,6 +5,7 @@ import pytest
 from transformers import TextStreamer
 
 from modeling_mint import STRATEGIES, MintProcessor, StrategyInference
+from modeling_mint.query_likelihood import query_log_probs, rank_by_reading
 from modeling_mint.strategies_mint import answer_confidence, fuse
 from tests.tiny import TITLES
 
@@ -55,6 +56,22 @@ def test_strategy_is_composed_of_its_parts(strategy, answers, found, temperature
     assert output.rows == made[found].rows
     for shares, scores in zip(output.document_scores, made[found].scores, strict=True):
         assert shares == pytest.approx(softmax(scores))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_models_that_read_rank_by_what_the_documents_say_too(given, kind, pair, processors):
+    processor, made = processors[kind], parts(pair, processors[kind])
+    options = {"query_likelihood_weight": 99.0} if given else {}
+    for model in pair.values():
+        model.calibrate(model.config.role, query_likelihood_weight=1.0 if given else 99.0)
+    inference = StrategyInference(QUESTIONS, processor, **pair, **options)
+    for role, found in (("rag", inference.rag_documents), ("gar", inference.gar_documents)):
+        log_probs = query_log_probs(pair[role], processor, QUESTIONS, made[f"{role}_found"].rows)
+        expected = rank_by_reading(made[f"{role}_found"], log_probs, 99.0)
+        assert found.rows == expected.rows and found.rows != made[f"{role}_found"].rows
+        assert inference.run(role).rows == expected.rows
+    unread = StrategyInference(QUESTIONS, processor, **pair, query_likelihood_weight=0.0)
+    assert unread.rag_documents.rows == made["rag_found"].rows
 
 
 def test_ensemble_fuses_both_rankings_and_takes_the_more_confident_answer(kind, pair, processors):

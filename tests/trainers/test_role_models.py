@@ -122,7 +122,7 @@ def test_models_load_with_the_roles_they_were_trained_in(models, examples, proce
 
 def test_published_folder_carries_the_calibrated_temperature(models, examples, arguments, tmp_path):
     models.train("gar", None, examples, tmp_path / "work" / "gar", arguments)
-    models.publish("gar", tmp_path / "work" / "gar", tmp_path / "mint-gar", 2.5)
+    models.publish("gar", tmp_path / "work" / "gar", tmp_path / "mint-gar", answer_temperature=2.5)
     assert same_weights(tmp_path / "work" / "gar", tmp_path / "mint-gar")
     published = MintForConditionalGeneration.from_pretrained(tmp_path / "mint-gar")
     assert (published.config.role, published.config.answer_temperature) == ("gar", 2.5)
@@ -185,7 +185,7 @@ def test_adapters_are_on_the_linear_layers_but_not_on_the_head(adapters, example
 def test_roles_answer_apart_and_merged_models_answer_alike(adapters, examples, processor, arguments, tmp_path):
     for role, seed in (("rag", 1), ("gar", 2)):
         adapters.train(role, None, examples, tmp_path / role, arguments | {"seed": seed})
-        adapters.merge(role, tmp_path / role, tmp_path / f"mint-{role}", 1.5)
+        adapters.merge(role, tmp_path / role, tmp_path / f"mint-{role}", answer_temperature=1.5)
     model = adapters.load({role: tmp_path / role for role in ("rag", "gar")})["rag"]
     logits = {role: first_logits(model, role, processor) for role in ("rag", "gar", "rag")}
     assert (logits["rag"] - logits["gar"]).abs().max() > 0.1
@@ -200,7 +200,7 @@ def test_roles_answer_apart_and_merged_models_answer_alike(adapters, examples, p
 
 def test_merged_model_holds_base_plus_adapter(adapters, examples, arguments, tmp_path):
     adapters.train("rag", None, examples, tmp_path / "rag", arguments)
-    adapters.merge("rag", tmp_path / "rag", tmp_path / "mint-rag", 1.0)
+    adapters.merge("rag", tmp_path / "rag", tmp_path / "mint-rag")
     base = MintForConditionalGeneration.from_pretrained(tmp_path / "base", dtype=torch.float32)
     expected = PeftModel.from_pretrained(base, tmp_path / "rag").merge_and_unload().state_dict()
     merged = MintForConditionalGeneration.from_pretrained(tmp_path / "mint-rag").state_dict()
