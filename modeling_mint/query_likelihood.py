@@ -1,4 +1,4 @@
-"""How likely a document is to be asked a query: the text of what was found counts in its ranking, not the title alone."""
+"""How likely a document is to be asked a query: its text counts in a ranking, not its title alone."""
 
 import torch
 
@@ -17,8 +17,8 @@ def query_log_probs(
     show_progress: bool = False,
 ) -> list[list[float]]:
     """
-    `log p(q | text of d)` by `document_to_query`, the query-likelihood model of retrieval (Ponte and Croft, SIGIR 1998),
-    with a language model as in Sachan et al., EMNLP 2022. Use in MINT is our choice: both roles have learnt the task.
+    `log p(q | text of d)` by `document_to_query`: the query-likelihood model of retrieval (Ponte and Croft, SIGIR
+    1998), with a language model as in Sachan et al., EMNLP 2022. To use it is our choice: both roles learn the task.
 
     Args:
         model ([`MintForConditionalGeneration`]):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from data import TITLE, Data
-from judging import answer_temperature, judge
+from judging import calibrated, judge
 from rows import Rows
 from safetensors.torch import load_file, save_file
 from settings import NUM_DOCUMENTS, Settings, adapter_config
@@ -144,8 +144,7 @@ def main() -> None:
     for role, folder in folders.items():
         checkpoint = target / f"mint-{role}-adapter"
         model = rows.models.load({role: folder})[role]
-        temperature = answer_temperature(settings, data, model, arguments.row, role)
-        rows.models.publish(role, folder, checkpoint, answer_temperature=temperature)
+        rows.models.publish(role, folder, checkpoint, **calibrated(settings, data, model, arguments.row, role))
         weights = load_file(checkpoint / ADAPTER_WEIGHTS_NAME)
         weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
         save_file(weights, checkpoint / ADAPTER_WEIGHTS_NAME, metadata={"format": "pt"})

@@ -12,6 +12,7 @@ from settings import (
     EXCHANGE_LEARNING_RATE,
     NUM_DOCUMENTS,
     RATES_OF_BRIEF_READING,
+    RATES_OF_QUERIES,
     RATES_OF_READING,
     RATES_OF_REPETITION,
     RATES_OF_SUBSTITUTION,
@@ -159,6 +160,17 @@ class Rows:
 
         return self._train("whole-collection", self._start("co-training-1"), examples, 5e-4)
 
+    def query_likelihood(self) -> dict[str, Path]:
+        """
+        The whole collection's models, or published adapters, gone on with the queries of all labels, to rank by them
+        too (`document_to_query`), and some of the labels again: others than in the stages before.
+        """
+
+        def examples(role: str) -> Dataset:
+            return self._examples(self.data.train, role, RATES_OF_QUERIES, seed=self.settings.seed + 1)
+
+        return self._train("query-likelihood", self._start("whole-collection"), examples, 5e-4)
+
     def no_auxiliary(self) -> dict[str, Path]:
         """One iteration of co-training after the warm-up on the labels alone."""
         return self.co_training("basic", 1)
@@ -285,8 +297,7 @@ class Rows:
             retriever=self.data.retriever,
             num_documents=NUM_DOCUMENTS,
             task_rates=task_rates,
-            seed=self.settings.seed,
-            **options,
+            **{"seed": self.settings.seed} | options,
         )
 
     def _co_training_folder(self, start: str) -> Path:
@@ -311,4 +322,5 @@ ROWS = CONTROLS | {
     "substituted": Rows.substituted,
     "more-labels": Rows.more_labels,
     "whole-collection": Rows.whole_collection,
+    "query-likelihood": Rows.query_likelihood,
 }

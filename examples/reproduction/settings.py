@@ -140,6 +140,14 @@ RATES_OF_SUBSTITUTION = {
     "grounded_answer": 0,
     "document_to_query": 0.02,
 }
+# To rank by what documents say: how people ask is learnt from all labels, and retrieval is not forgotten.
+RATES_OF_QUERIES = {
+    "document_to_query": 1,
+    "query_to_docid": 0.5,
+    "query_answer_to_docid": 0.5,
+    "closed_book_answer": 0.25,
+    "grounded_answer": 0,
+}
 # A reader learns to read from what it can read, questions whose answer stands in their article, and from some of all
 # labels, with less of the articles: without these RAG forgets how claims are judged (examples/results/README.md).
 RATES_OF_READING = dict.fromkeys(RATES_OF_SUBSTITUTION, 0) | {"grounded_answer": 1}
@@ -172,7 +180,7 @@ AUXILIARY_RATES = {"grounded_answer": 0.2, "document_to_query": 0, "docid_to_doc
 # The labels that are mixed in; a partner's samples teach retrieval alone.
 EXCHANGE = {"task_rates": {"closed_book_answer": 2, "document_to_query": 0}}
 EXCHANGE_LEARNING_RATE = 5e-4  # of the iteration and of its controls
-# Each part of the loss is a mean of its own: by that the labels, a sixth of the examples, would count as much as the rest.
+# Each part of the loss is a mean of its own, by which labels, a sixth of the examples, would count as the rest does.
 LAMBDA_EXCHANGE = 2.0
 
 
