@@ -12,8 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from calibration import calibrated
 from data import TITLE, Data
-from judging import calibrated, judge
+from judging import judge
 from rows import Rows
 from safetensors.torch import load_file, save_file
 from settings import NUM_DOCUMENTS, Settings, adapter_config

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
+from calibration import calibrated
 from data import TITLE, Data, write_titles
-from settings import NUM_DOCUMENTS, Settings
+from settings import Settings, inference_options
 
 from modeling_mint import STRATEGIES, StrategyInference
-from modeling_mint.query_likelihood import query_log_probs
 from trainers.blocks import in_blocks
-from trainers.evaluation import predict_role, score_role
 from trainers.kilt_predictions import align_predictions, read_predictions, write_predictions
-from trainers.query_weight import calibrate_query_weight
 from trainers.role_models import AdapterModels
 from trainers.score_breakdown import group_scores, query_groups, query_scores
 from trainers.score_tables import score_table
@@ -22,14 +20,8 @@ BY_ALL_STRATEGIES = "co-training"
 BY_RETRIEVAL = ("no-exchange", "no-filter", "no-auxiliary", "more-labels")
 """Rows that say something of retrieval: RAG is not asked to answer, which is most of the work."""
 
-BY_READING = "query-likelihood"
-"""The row whose models read what they found before they rank it."""
-
 STRATEGY = "baseline"
 """What stands in a strategy's place in the file names and tables of systems other than MINT."""
-
-CALIBRATION = 200
-"""Labels, of those held out, that the temperature of answers is calibrated on."""
 
 
 def prediction_paths(settings: Settings, name: str) -> dict[str, Path]:
@@ -75,7 +67,9 @@ def judge(
     else:
         for role, model in loaded.items():
             model.calibrate(role, **calibrated(settings, data, model, name, role))
-        predicted = predict_strategies(queries, data.processor, tuple(paths), replies, **loaded, **_options(settings))
+        predicted = predict_strategies(
+            queries, data.processor, tuple(paths), replies, **loaded, **inference_options(settings)
+        )
     for strategy, path in paths.items():
         write_replies(path, data, predicted[strategy])
     return paths
@@ -87,7 +81,7 @@ def _retrieved(settings: Settings, data: Data, models: dict, folder: Path) -> di
 
     def retrieve(items: range) -> list[dict]:
         chosen = [queries[item] for item in items]
-        inference = StrategyInference(chosen, data.processor, **models, **_options(settings))
+        inference = StrategyInference(chosen, data.processor, **models, **inference_options(settings))
         rag = [{"rows": rows, "answer": None} for rows in inference.rag_documents.rows]
         pairs = zip(inference.gar_documents.rows, inference.gar_answers.texts, strict=True)
         gar = [{"rows": rows, "answer": answer} for rows, answer in pairs]
@@ -128,58 +122,3 @@ def print_scores(data: Data, paths: dict[str, Path]) -> None:
         for name, path in paths.items()
     }
     print(score_table(table), flush=True)
-
-
-def calibrated(settings: Settings, data: Data, model, name: str, role: str) -> dict[str, float]:
-    """
-    What is calibrated on the labels that were held out: the temperature of a role's answers, and of the row that reads
-    the weight of what it reads.
-
-    Args:
-        settings ([`Settings`]): where the replies go.
-        data ([`Data`]): the labels.
-        model ([`MintForConditionalGeneration`]): the model.
-        name (`str`): name of the row.
-        role (`str`): the model's role.
-
-    Returns:
-        `dict[str, float]`: settings of [`MintConfig`].
-    """
-    weight = _query_weight(settings, data, model, name, role) if name == BY_READING else 0.0
-    model.calibrate(role, query_likelihood_weight=weight)
-    samples = data.validation.select(range(min(len(data.validation), CALIBRATION)))
-    folder = settings.folder / "replies" / name / f"validation-{role}"
-
-    def predict(items: range) -> list[dict]:
-        return predict_role(samples.select(items), data.processor, model, role, **_options(settings))
-
-    replies = in_blocks(len(samples), BLOCK_SIZE, folder, predict)
-    temperature = score_role(samples, replies, data.processor)["answer_temperature"]
-    return {"answer_temperature": temperature, "query_likelihood_weight": weight}
-
-
-def _query_weight(settings: Settings, data: Data, model, name: str, role: str) -> float:
-    samples, options = data.validation, _options(settings) | {"query_likelihood_weight": 0.0}
-
-    def read(items: range) -> list[dict]:
-        chosen = samples.select(items)
-        inference = StrategyInference(chosen["query"][:], data.processor, **{role: model}, **options)
-        found = inference.rag_documents if role == "rag" else inference.gar_documents
-        log_probs = query_log_probs(model, data.processor, chosen["query"][:], found.rows, batch_size=32)
-        relevant = [
-            [title in gold for title in titles] for titles, gold in zip(found.docids, chosen["docids"], strict=True)
-        ]
-        names = ("scores", "log_probs", "relevant")
-        return [dict(zip(names, one, strict=True)) for one in zip(found.scores, log_probs, relevant, strict=True)]
-
-    readings = in_blocks(len(samples), BLOCK_SIZE, settings.folder / "replies" / name / f"read-{role}", read)
-    return calibrate_query_weight(*([one[name] for one in readings] for name in ("scores", "log_probs", "relevant")))
-
-
-def _options(settings: Settings) -> dict:
-    return {
-        "num_beams": settings.num_beams,
-        "num_documents": NUM_DOCUMENTS,
-        "batch_size": 32,
-        "show_progress": False,
-    }

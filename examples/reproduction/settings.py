@@ -223,3 +223,13 @@ def training_arguments(learning_rate: float, seed: int) -> dict:
         "report_to": "none",
         "seed": seed,
     }
+
+
+def inference_options(settings: Settings) -> dict:
+    """Options (`dict`) of [`StrategyInference`] for all that is judged."""
+    return {
+        "num_beams": settings.num_beams,
+        "num_documents": NUM_DOCUMENTS,
+        "batch_size": 32,
+        "show_progress": False,
+    }

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel
 
 from tests.examples.conftest import DOCUMENTS, QUESTIONS, ROOT, write_json_lines
 from tests.tiny import tiny_byte_level_tokenizer
+from trainers.query_weight import calibrate_query_weight
 
 SCRIPTS = ROOT / "examples" / "reproduction"
 ROLES = ("rag", "gar")
@@ -133,17 +134,25 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         card = (checkpoint / "README.md").read_text(encoding="utf-8")
         assert f"On the {len(QUESTIONS) - 10} test questions of tiny questions." in card
 
-    # Published adapters are gone on from, without what they came from.
+    # Published adapters are gone on from, without what they came from, and learn to read before they rank.
     further = [
-        "--row=whole-collection",
+        "--row=query-likelihood",
         f"--adapters={checkpoints}",
         f"--checkpoints={tmp_path / 'further'}",
         "--seed=3",
     ]
     run_rows(*further, f"--output_dir={tmp_path / 'anew'}", "--test_set=tiny questions", script="checkpoints")
     assert {path.parent.parent.name for path in (tmp_path / "anew" / "labels-10-seed-3").rglob("*.safetensors")} == {
-        "whole-collection"
+        "query-likelihood"
     }
+    for role in ROLES:
+        config = json.loads(
+            (tmp_path / "further" / f"mint-{role}-adapter" / "config.json").read_text(encoding="utf-8")
+        )
+        blocks = (tmp_path / "anew" / "labels-10-seed-3" / "replies" / "query-likelihood" / f"read-{role}").glob("*")
+        readings = [json.loads(line) for block in blocks for line in block.open()]
+        columns = [[one[name] for one in readings] for name in ("scores", "log_probs", "relevant")]
+        assert readings and config["query_likelihood_weight"] == calibrate_query_weight(*columns)
     further = json.loads((tmp_path / "further" / "run.json").read_text(encoding="utf-8"))
     assert further["data"]["co_training"] == report["data"]["co_training"]
 
