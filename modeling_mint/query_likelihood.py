@@ -5,6 +5,9 @@ import torch
 from .generation_mint import RetrievalOutput, batches_of_like_length
 from .tasks_mint import format_prompt
 
+REACH = 6.0
+"""In nats: a docid that is less likely than the first one by more than that (1 in 400) is not brought to the top."""
+
 
 @torch.no_grad()
 def query_log_probs(
@@ -72,24 +75,45 @@ def _log_probs(model, processor, examples: list[tuple[list[int], list[int]]]) ->
     return (log_probs * ends["attention_mask"]).sum(1)
 
 
+def read_found(model, processor, queries: list[str], found: RetrievalOutput, **batching) -> list[list[float]]:
+    """
+    Reads the documents that a text may bring to the top: those whose docid is at least `exp(-REACH)` times as likely
+    as the first one's. Of most queries that is the first alone, and then nothing is read.
+
+    Args:
+        model, processor, queries, **batching:
+            As for [`query_log_probs`].
+        found ([`RetrievalOutput`]):
+            Documents per query, scored by the log-probability of their docids, best first.
+
+    Returns:
+        `list[list[float]]`: `log p(q | d)` of each query's first documents, of as many as were read.
+    """
+    near = [sum(score >= scores[0] - REACH for score in scores) for scores in found.scores]
+    rows = [some[:number] if number > 1 else [] for some, number in zip(found.rows, near, strict=True)]
+    return query_log_probs(model, processor, queries, rows, **batching)
+
+
 def rank_by_reading(found: RetrievalOutput, log_probs: list[list[float]], weight: float) -> RetrievalOutput:
     """
-    Ranks what was found anew, by `log p(d | q) + weight * log p(q | d)`.
+    Ranks what was found anew, by `log p(d | q) + weight * (log p(q | d) - M)`, where `M` is the highest `log p(q | d)`
+    of those read. Documents that were not read are taken to be as good as that, and still none of them comes first.
 
     Args:
         found ([`RetrievalOutput`]):
-            Retrieved documents, scored by the log-probability of their docids.
+            Documents per query, scored by the log-probability of their docids, best first.
         log_probs (`list[list[float]]`):
-            What [`query_log_probs`] gave for them.
+            What [`read_found`] gave for them.
         weight (`float`):
             Of the query's log-probability, at least 0: that has some twenty tokens, a docid three.
 
     Returns:
-        [`RetrievalOutput`]: the same documents; documents with equal scores keep their order.
+        [`RetrievalOutput`]: the same documents; those with equal scores keep their order.
     """
     ranked = RetrievalOutput([], [], [])
-    for docids, scores, rows, log_prob in zip(found.docids, found.scores, found.rows, log_probs, strict=True):
-        sums = [score + weight * one for score, one in zip(scores, log_prob, strict=True)]
+    for docids, scores, rows, read in zip(found.docids, found.scores, found.rows, log_probs, strict=True):
+        gains = [weight * (log_prob - max(read)) for log_prob in read] + [0.0] * (len(scores) - len(read))
+        sums = [score + gain for score, gain in zip(scores, gains, strict=True)]
         order = sorted(range(len(sums)), key=lambda place: -sums[place])
         ranked.docids.append([docids[place] for place in order])
         ranked.scores.append([sums[place] for place in order])
@@ -97,4 +121,4 @@ def rank_by_reading(found: RetrievalOutput, log_probs: list[list[float]], weight
     return ranked
 
 
-__all__ = ["query_log_probs", "rank_by_reading"]
+__all__ = ["query_log_probs", "rank_by_reading", "read_found"]

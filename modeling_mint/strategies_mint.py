@@ -12,7 +12,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from .beam_trace import BeamTrace
 from .generation_mint import RetrievalOutput, TextOutput
-from .query_likelihood import query_log_probs, rank_by_reading
+from .query_likelihood import rank_by_reading, read_found
 from .step_watch import watch_steps
 from .title_trie import TitleTrie
 
@@ -226,7 +226,7 @@ class StrategyInference:
             weight = self.query_likelihood_weight
             weight = model.config.query_likelihood_weight if weight is None else weight
             if weight:
-                log_probs = query_log_probs(model, self.processor, self.queries, found.rows, **self.batching)
+                log_probs = read_found(model, self.processor, self.queries, found, **self.batching)
                 found = rank_by_reading(found, log_probs, weight)
         self.documents[role] = found
         return found

@@ -5,7 +5,7 @@ from datasets import Dataset
 from settings import Settings, inference_options
 
 from modeling_mint import StrategyInference
-from modeling_mint.query_likelihood import query_log_probs
+from modeling_mint.query_likelihood import read_found
 from trainers.blocks import in_blocks
 from trainers.evaluation import predict_role, score_role
 from trainers.query_weight import calibrate_query_weight
@@ -57,8 +57,12 @@ def _readings(settings: Settings, data: Data, samples: Dataset, model, role: str
     options = inference_options(settings) | {"query_likelihood_weight": 0.0}
     inference = StrategyInference(queries, data.processor, **{role: model}, **options)
     found = inference.rag_documents if role == "rag" else inference.gar_documents
-    log_probs = query_log_probs(model, data.processor, queries, found.rows, batch_size=options["batch_size"])
+    log_probs = read_found(model, data.processor, queries, found, batch_size=options["batch_size"])
     return [
-        {"scores": scores, "log_probs": read, "relevant": [title in gold for title in titles]}
+        {
+            "scores": scores[: len(read)],
+            "log_probs": read,
+            "relevant": [title in gold for title in titles[: len(read)]],
+        }
         for scores, read, titles, gold in zip(found.scores, log_probs, found.docids, samples["docids"], strict=True)
     ]

@@ -3,7 +3,7 @@ import torch
 
 from modeling_mint import format_prompt
 from modeling_mint.generation_mint import RetrievalOutput
-from modeling_mint.query_likelihood import query_log_probs, rank_by_reading
+from modeling_mint.query_likelihood import query_log_probs, rank_by_reading, read_found
 
 QUERIES = ["moon", "Who designed the Eiffel Tower in Paris, and in which year?", "DNA?"]
 ROWS = [[3, 1, 7], [5], []]
@@ -34,8 +34,20 @@ def test_a_query_is_as_likely_as_the_model_finds_it_after_the_documents_text(kin
 
 def test_reading_ranks_by_the_weighted_sum_of_both_log_probabilities():
     found = RetrievalOutput([["a", "b", "c"], ["d"]], [[-1.0, -2.0, -2.5], [-1.0]], [[4, 5, 6], [7]])
-    log_probs = [[-30.0, -20.0, -25.0], [-9.0]]
+    log_probs = [[-30.0, -20.0, -25.0], []]
     assert rank_by_reading(found, log_probs, 0.0) == found
     ranked = rank_by_reading(found, log_probs, 0.25)
     assert ranked.docids == [["b", "a", "c"], ["d"]] and ranked.rows == [[5, 4, 6], [7]]
-    assert ranked.scores == [[-7.0, -8.5, -8.75], [-3.25]]
+    assert ranked.scores == [[-2.0, -3.5, -3.75], [-1.0]]
+
+
+def test_documents_out_of_reach_are_not_read_and_never_come_first(kind, models, processors):
+    model, processor = models[kind, "gar"], processors[kind]
+    scores = [[-1.0, -6.9, -7.1], [-0.5, -9.0, -9.5], []]
+    found = RetrievalOutput([["a", "b", "c"], ["d", "e", "f"], []], scores, [[3, 1, 7], [5, 2, 4], []])
+    log_probs = read_found(model, processor, QUERIES, found)
+    assert log_probs == [query_log_probs(model, processor, QUERIES[:1], [[3, 1]])[0], [], []]
+    # Whatever is read, one of the documents within reach stays in front.
+    for read in ([-10.0, -90.0], [-90.0, -10.0]):
+        ranked = rank_by_reading(found, [read, [], []], 1.0)
+        assert ranked.docids[0][0] in ("a", "b") and ranked.docids[1:] == found.docids[1:]

@@ -5,7 +5,7 @@ import pytest
 from transformers import TextStreamer
 
 from modeling_mint import STRATEGIES, MintProcessor, StrategyInference
-from modeling_mint.query_likelihood import query_log_probs, rank_by_reading
+from modeling_mint.query_likelihood import rank_by_reading, read_found
 from modeling_mint.strategies_mint import answer_confidence, fuse
 from tests.tiny import TITLES
 
@@ -66,7 +66,7 @@ def test_models_that_read_rank_by_what_the_documents_say_too(given, kind, pair, 
         model.calibrate(model.config.role, query_likelihood_weight=1.0 if given else 99.0)
     inference = StrategyInference(QUESTIONS, processor, **pair, **options)
     for role, found in (("rag", inference.rag_documents), ("gar", inference.gar_documents)):
-        log_probs = query_log_probs(pair[role], processor, QUESTIONS, made[f"{role}_found"].rows)
+        log_probs = read_found(pair[role], processor, QUESTIONS, made[f"{role}_found"])
         expected = rank_by_reading(made[f"{role}_found"], log_probs, 99.0)
         assert found.rows == expected.rows and found.rows != made[f"{role}_found"].rows
         assert inference.run(role).rows == expected.rows
