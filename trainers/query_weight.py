@@ -10,19 +10,19 @@ def calibrate_query_weight(
     scores: list[list[float]], log_probs: list[list[float]], relevant: list[list[bool]]
 ) -> float:
     """
-    The weight w for which `softmax((score + w * log p(q | d)) / T)` over the documents read predicts best which of
+    The weight w for which `softmax((score + w * log p(q | d)) / T)` over the documents found predicts best which of
     them is relevant (least cross-entropy, at the best temperature T): smoother on few queries than their R-precision.
 
     Args:
         scores (`list[list[float]]`):
-            Of each query, log-probabilities of the docids of the documents read.
+            Of each query, log-probabilities of the docids found.
         log_probs (`list[list[float]]`):
-            What [`~modeling_mint.query_likelihood.read_found`] gave for them.
+            What [`~modeling_mint.query_likelihood.query_log_probs`] gave for them.
         relevant (`list[list[bool]]`):
             Whether they are relevant.
 
     Returns:
-        `float`: one of `WEIGHTS`; 0.0 where none was read beside one that is not relevant.
+        `float`: one of `WEIGHTS`; 0.0 where no query has found a relevant document beside others.
     """
     losses = torch.zeros(len(WEIGHTS), len(TEMPERATURES), dtype=torch.float64)
     for score, log_prob, right in zip(scores, log_probs, relevant, strict=True):

@@ -5,7 +5,7 @@ from datasets import Dataset
 from settings import Settings, inference_options
 
 from modeling_mint import StrategyInference
-from modeling_mint.query_likelihood import read_found
+from modeling_mint.query_likelihood import query_log_probs
 from trainers.blocks import in_blocks
 from trainers.evaluation import predict_role, score_role
 from trainers.query_weight import calibrate_query_weight
@@ -15,7 +15,7 @@ BY_READING = "query-likelihood"
 """The row whose models read what they found before they rank it."""
 
 CALIBRATION = 200
-"""Labels, of those held out, to calibrate on."""
+"""Labels, of those held out, to calibrate the temperature on."""
 
 
 def calibrated(settings: Settings, data: Data, model, name: str, role: str) -> dict[str, float]:
@@ -43,9 +43,10 @@ def calibrated(settings: Settings, data: Data, model, name: str, role: str) -> d
     if name == BY_READING:
 
         def read(items: range) -> list[dict]:
-            return _readings(settings, data, samples.select(items), model, role)
+            return _readings(settings, data, data.validation.select(items), model, role)
 
-        readings = in_blocks(len(samples), BLOCK_SIZE, folder / f"read-{role}", read)
+        # All labels held out and all documents found, since few queries find the wrong one.
+        readings = in_blocks(len(data.validation), BLOCK_SIZE, folder / f"read-{role}", read)
         columns = ([one[name] for one in readings] for name in ("scores", "log_probs", "relevant"))
         found["query_likelihood_weight"] = calibrate_query_weight(*columns)
     return found
@@ -57,12 +58,8 @@ def _readings(settings: Settings, data: Data, samples: Dataset, model, role: str
     options = inference_options(settings) | {"query_likelihood_weight": 0.0}
     inference = StrategyInference(queries, data.processor, **{role: model}, **options)
     found = inference.rag_documents if role == "rag" else inference.gar_documents
-    log_probs = read_found(model, data.processor, queries, found, batch_size=options["batch_size"])
+    log_probs = query_log_probs(model, data.processor, queries, found.rows, batch_size=options["batch_size"])
     return [
-        {
-            "scores": scores[: len(read)],
-            "log_probs": read,
-            "relevant": [title in gold for title in titles[: len(read)]],
-        }
+        {"scores": scores, "log_probs": read, "relevant": [title in gold for title in titles]}
         for scores, read, titles, gold in zip(found.scores, log_probs, found.docids, samples["docids"], strict=True)
     ]

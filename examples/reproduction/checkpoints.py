@@ -98,6 +98,10 @@ def main() -> None:
     rows, target = Rows(settings, data, confidence), Path(arguments.checkpoints)
     folders = rows.train(arguments.row)
     paths = judge(settings, data, rows.models, arguments.row, folders)
+    found = {
+        role: calibrated(settings, data, rows.models.load({role: folder})[role], arguments.row, role)
+        for role, folder in folders.items()
+    }
     backbone, collection = source("smollm2-135m-instruct"), source("vital-articles")
     adapter = adapter_config()
     run = {
@@ -121,6 +125,7 @@ def main() -> None:
                 "num_beams": settings.num_beams,
                 **asdict(confidence),
             },
+            "calibrated": found,
             "losses": {role: last_losses(folder) for role, folder in folders.items()},
         },
         "evaluation": {
@@ -144,8 +149,7 @@ def main() -> None:
     write_text(target / "run.json", json.dumps(run, indent=1) + "\n")
     for role, folder in folders.items():
         checkpoint = target / f"mint-{role}-adapter"
-        model = rows.models.load({role: folder})[role]
-        rows.models.publish(role, folder, checkpoint, **calibrated(settings, data, model, arguments.row, role))
+        rows.models.publish(role, folder, checkpoint, **found[role])
         weights = load_file(checkpoint / ADAPTER_WEIGHTS_NAME)
         weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
         save_file(weights, checkpoint / ADAPTER_WEIGHTS_NAME, metadata={"format": "pt"})

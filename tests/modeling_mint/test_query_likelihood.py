@@ -43,7 +43,7 @@ def test_reading_ranks_by_the_weighted_sum_of_both_log_probabilities():
 
 def test_documents_out_of_reach_are_not_read_and_never_come_first(kind, models, processors):
     model, processor = models[kind, "gar"], processors[kind]
-    scores = [[-1.0, -6.9, -7.1], [-0.5, -9.0, -9.5], []]
+    scores = [[-1.0, -8.9, -9.1], [-0.5, -9.0, -9.5], []]
     found = RetrievalOutput([["a", "b", "c"], ["d", "e", "f"], []], scores, [[3, 1, 7], [5, 2, 4], []])
     log_probs = read_found(model, processor, QUERIES, found)
     assert log_probs == [query_log_probs(model, processor, QUERIES[:1], [[3, 1]])[0], [], []]
