@@ -70,10 +70,10 @@ def publish_models(models: FullModels | AdapterModels, folder: RunFolder, result
     """Puts the best models, with their calibrated temperatures, to their places in the run."""
     best_scores = result["iterations"][result["best_iteration"]]["dev_scores"]
     for role, source in result["models"].items():
-        calibrated = {"answer_temperature": best_scores[role]["answer_temperature"]}
-        models.publish(role, Path(source), folder.trained[role], **calibrated)
+        temperature = best_scores[role]["answer_temperature"]
+        models.publish(role, Path(source), folder.trained[role], answer_temperature=temperature)
         if merge:
-            models.merge(role, Path(source), folder.models[role], **calibrated)
+            models.merge(role, Path(source), folder.models[role], answer_temperature=temperature)
 
 
 if __name__ == "__main__":

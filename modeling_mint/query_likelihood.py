@@ -78,7 +78,7 @@ def _log_probs(model, processor, examples: list[tuple[list[int], list[int]]]) ->
 def read_found(model, processor, queries: list[str], found: RetrievalOutput, **batching) -> list[list[float]]:
     """
     Reads the documents that a text may bring to the top: those whose docid is at least `exp(-REACH)` times as likely
-    as the first one's. Of most queries that is the first alone, and then nothing is read.
+    as the first one's. Where that is the first alone, nothing is read.
 
     Args:
         model, processor, queries, **batching:

@@ -117,9 +117,9 @@ class StrategyInference:
         fusion (`str`, *optional*, defaults to `"softmax"`):
             How `"ensemble"` merges rankings, see [`fuse`].
         query_likelihood_weight (`float`, *optional*):
-            How much it counts whether the text of a document found is one to be asked the query, see
-            [`~modeling_mint.query_likelihood.rank_by_reading`]; 0.0 reads nothing. Defaults to each model's own, which
-            was calibrated.
+            How much it counts in the ranking of the `k` documents found (so never with `k=1`) whether a text is one to
+            be asked the query, see [`~modeling_mint.query_likelihood.rank_by_reading`]; 0.0 reads nothing. Defaults to
+            each model's own, which was calibrated.
         trie ([`TitleTrie`], *optional*):
             Part of the processor's trie to retrieve from, such as the documents of a topic
             (`processor.trie.subset(rows)`).
@@ -142,7 +142,8 @@ class StrategyInference:
             Wall time spent on `"retrieval"` and on `"answer"` so far.
 
     Raises:
-        ValueError: if a model writes docids of another granularity than the collection's.
+        ValueError: if a model writes docids of another granularity than the collection's, or
+            `query_likelihood_weight` is below 0.
     """
 
     def __init__(
@@ -170,6 +171,8 @@ class StrategyInference:
         self.models = {"rag": rag, "gar": gar}
         for model in filter(None, self.models.values()):
             processor.check_granularity(model.config)
+        if query_likelihood_weight is not None and query_likelihood_weight < 0:
+            raise ValueError(f"`query_likelihood_weight` is {query_likelihood_weight!r}; it must be at least 0.")
         self.num_documents = num_documents
         self.fusion = fusion
         self.query_likelihood_weight = query_likelihood_weight
@@ -224,7 +227,8 @@ class StrategyInference:
                 with BeamTrace(model) as self.traces[role]:
                     found = model.retrieve(self.queries, self.processor, answers=answers, **self.search)
             weight = self.query_likelihood_weight
-            weight = model.config.query_likelihood_weight if weight is None else weight
+            if weight is None:
+                weight = model.config.query_likelihood_weight
             if weight:
                 log_probs = read_found(model, self.processor, self.queries, found, **self.batching)
                 found = rank_by_reading(found, log_probs, weight)

@@ -70,6 +70,8 @@ def test_models_that_read_rank_by_what_the_documents_say_too(given, kind, pair, 
         expected = rank_by_reading(made[f"{role}_found"], log_probs, 99.0)
         assert found.rows == expected.rows and found.rows != made[f"{role}_found"].rows
         assert inference.run(role).rows == expected.rows
+    with pytest.raises(ValueError, match="`query_likelihood_weight` is -1.0; it must be at least 0"):
+        StrategyInference(QUESTIONS, processor, **pair, query_likelihood_weight=-1.0)
     unread = StrategyInference(QUESTIONS, processor, **pair, query_likelihood_weight=0.0)
     assert unread.rag_documents.rows == made["rag_found"].rows
 
