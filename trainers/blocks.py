@@ -1,5 +1,6 @@
 """Work in blocks: the unit of resuming and of sharing among processes."""
 
+import atexit
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,13 @@ def this_process() -> PartialState:
     CPU is meant.
     """
     return PartialState(cpu=not torch.accelerator.is_available())
+
+
+@atexit.register
+def _leave_process_group() -> None:
+    """The threads of a process group that is still there when the interpreter ends may abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def in_blocks(

@@ -379,6 +379,7 @@ def two_processes(rank, port, runs):
     torch.set_num_threads(1)
     for run in runs:
         run_and_write(*run)
+    torch.distributed.destroy_process_group()
 
 
 def run_and_write(model_folder, examples, tokenizer, arguments, resume):
