@@ -11,16 +11,13 @@ from trainers.evaluation import predict_role, score_role
 from trainers.query_weight import calibrate_query_weight
 from trainers.strategy_predictions import BLOCK_SIZE
 
-BY_READING = "query-likelihood"
-"""The row whose models read what they found before they rank it."""
-
 CALIBRATION = 200
 """Labels, of those held out, to calibrate the temperature on."""
 
 
 def calibrated(settings: Settings, data: Data, model, name: str, role: str) -> dict[str, float]:
     """
-    The temperature of a role's answers, and of the row that reads the weight of what it reads.
+    The temperature of a role's answers, and how much it counts in a ranking what the model reads.
 
     Args:
         settings ([`Settings`]): where the replies go.
@@ -40,16 +37,14 @@ def calibrated(settings: Settings, data: Data, model, name: str, role: str) -> d
 
     replies = in_blocks(len(samples), BLOCK_SIZE, folder / f"validation-{role}", predict)
     found = {"answer_temperature": score_role(samples, replies, data.processor)["answer_temperature"]}
-    if name == BY_READING:
 
-        def read(items: range) -> list[dict]:
-            return _readings(settings, data, data.validation.select(items), model, role)
+    def read(items: range) -> list[dict]:
+        return _readings(settings, data, data.validation.select(items), model, role)
 
-        # All labels held out and all documents found, since few queries find the wrong one.
-        readings = in_blocks(len(data.validation), BLOCK_SIZE, folder / f"read-{role}", read)
-        columns = ([one[name] for one in readings] for name in ("scores", "log_probs", "relevant"))
-        found["query_likelihood_weight"] = calibrate_query_weight(*columns)
-    return found
+    # All labels held out and all documents found, since few queries find the wrong one.
+    readings = in_blocks(len(data.validation), BLOCK_SIZE, folder / f"read-{role}", read)
+    columns = ([one[name] for one in readings] for name in ("scores", "log_probs", "relevant"))
+    return found | {"query_likelihood_weight": calibrate_query_weight(*columns)}
 
 
 def _readings(settings: Settings, data: Data, samples: Dataset, model, role: str) -> list[dict]:

@@ -62,11 +62,11 @@ def judge(
         return paths
     loaded = models.load(folders)
     queries, replies = data.judged["query"][:], settings.replies(name)
+    for role, model in loaded.items():
+        model.calibrate(role, **calibrated(settings, data, model, name, role))
     if name in BY_RETRIEVAL:
         predicted = _retrieved(settings, data, loaded, replies)
     else:
-        for role, model in loaded.items():
-            model.calibrate(role, **calibrated(settings, data, model, name, role))
         predicted = predict_strategies(
             queries, data.processor, tuple(paths), replies, **loaded, **inference_options(settings)
         )

@@ -152,6 +152,8 @@ RATES_OF_QUERIES = {
 # labels, with less of the articles: without these RAG forgets how claims are judged (examples/results/README.md).
 RATES_OF_READING = dict.fromkeys(RATES_OF_SUBSTITUTION, 0) | {"grounded_answer": 1}
 RATES_OF_BRIEF_READING = RATES_OF_READING | {"grounded_answer": 0.25}
+# What a stage of other tasks must not make RAG forget.
+RATES_OF_REMEMBERING = {"query_to_docid": 0.5, "document_to_query": 0.2, "grounded_answer": 0}
 FEW_LABELS = 500  # to train on: below that
 
 

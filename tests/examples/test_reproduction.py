@@ -156,6 +156,16 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     further = json.loads((tmp_path / "further" / "run.json").read_text(encoding="utf-8"))
     assert further["data"]["co_training"] == report["data"]["co_training"]
 
+    # RAG alone goes on with the labels' answers.
+    options = ["--row=grounded", f"--adapters={tmp_path / 'further'}", f"--checkpoints={tmp_path / 'grounded'}"]
+    run_rows(*options, f"--output_dir={tmp_path / 'anew'}", "--test_set=tiny questions", script="checkpoints")
+    for role in ROLES:
+        before, after = (
+            load_file(tmp_path / name / f"mint-{role}-adapter" / "adapter_model.safetensors")
+            for name in ("further", "grounded")
+        )
+        assert all(torch.equal(weight, after[name]) for name, weight in before.items()) == (role == "gar")
+
     # Elsewhere, what was judged and kept is not trained again.
     elsewhere = f"--output_dir={tmp_path / 'elsewhere'}"
     assert tables(run_rows(elsewhere).stdout) == tables(printed)
