@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from baselines import BASELINES, Baselines
+from calibration import calibrated
 from data import Data
 from judging import STRATEGY
 from rows import Rows
@@ -74,9 +75,12 @@ def main() -> None:
             continue
         rows = Rows(settings, data, confidence)
         models = rows.models.load(rows.train(name))
+        for role, model in models.items():
+            model.calibrate(role, **calibrated(settings, data, model, name, role))
         for strategy in STRATEGIES:
-            system = mint_system(models, data.processor, strategy, settings.num_beams)
-            figures.append({"row": name, "strategy": strategy} | measure(system, queries))
+            for mark, options in (("", {}), (", nothing read", {"query_likelihood_weight": 0.0})):
+                system = mint_system(models, data.processor, strategy, num_beams=settings.num_beams, **options)
+                figures.append({"row": name, "strategy": strategy + mark} | measure(system, queries))
     write_text(Path(arguments.json), json.dumps(figures, indent=1) + "\n")
     print("| row | strategy | index MB | ms a query, median | worst |\n|---|---|---|---|---|")
     for one in figures:

@@ -25,7 +25,7 @@ class System(NamedTuple):
 
 
 def mint_system(
-    models: dict[str, MintForConditionalGeneration], processor: MintProcessor, strategy: str, num_beams: int
+    models: dict[str, MintForConditionalGeneration], processor: MintProcessor, strategy: str, **options
 ) -> System:
     """
     MINT by one of its strategies.
@@ -34,12 +34,12 @@ def mint_system(
         models (`dict[str, MintForConditionalGeneration]`): the models by role.
         processor ([`MintProcessor`]): with title trie and collection.
         strategy (`str`): one of `STRATEGIES`.
-        num_beams (`int`): beams of the docid search.
+        **options: as for [`StrategyInference`].
 
     Returns:
         [`System`]
     """
-    options = {"num_beams": num_beams, "num_documents": NUM_DOCUMENTS, "batch_size": BATCH_SIZE}
+    options = {"num_documents": NUM_DOCUMENTS, "batch_size": BATCH_SIZE, **options}
 
     def reply(queries: list[str]) -> list[Reply]:
         output = StrategyInference(queries, processor, **models, **options).run(strategy)
