@@ -92,6 +92,8 @@ class MintForConditionalGeneration(MintAdapterMixin, MintGenerationMixin, MintPr
         )
         auto_class = AutoModelForSeq2SeqLM if backbone_config.is_encoder_decoder else AutoModelForCausalLM
         backbone = auto_class.from_pretrained(backbone_name_or_path, **kwargs)
+        if os.path.isdir(backbone_name_or_path):
+            backbone.config._name_or_path = ""  # a path of this machine says nothing to who loads what is saved
         config = MintConfig(
             backbone_config=backbone.config,
             role=role,

@@ -42,7 +42,11 @@ COMPARISONS = [
     (("auxiliary", "gar"), ("basic", "gar")),
     (("substituted", "rag"), ("auxiliary", "rag")),
     (("substituted", "gar"), ("auxiliary", "gar")),
-    *[(("query-likelihood", strategy), ("whole-collection", strategy)) for strategy in ("rag", "gar", "ensemble")],
+    *[
+        ((row, strategy), (before, strategy))
+        for row, before in (("query-likelihood", "whole-collection"), ("grounded", "query-likelihood"))
+        for strategy in ("rag", "gar", "ensemble")
+    ],
     *[
         ((f"co-training-{iteration}", role), (row, role))
         for role in ("rag", "gar")
@@ -59,7 +63,7 @@ COMPARISONS = [
     ],
     *[
         ((row, strategy), (baseline, STRATEGY))
-        for row in ("auxiliary", "substituted", "co-training-1", "whole-collection", "query-likelihood")
+        for row in ("auxiliary", "substituted", "co-training-1", "whole-collection", "query-likelihood", "grounded")
         for strategy in ("rag", "ensemble")
         for baseline in ("plain-gr", "dense-tuned", "closed-book", "dense-rag", "corpus-lm")
     ],

@@ -291,6 +291,11 @@ def test_generation_settings_of_the_backbone_are_kept(kind, backbones, tmp_path)
         assert one.generation_config.decoder_start_token_id == bare.generation_config.decoder_start_token_id
 
 
+def test_a_saved_model_does_not_tell_where_its_backbone_lay(kind, backbones, tmp_path):
+    MintForConditionalGeneration.from_backbone_pretrained(backbones[kind, "rag"]).save_pretrained(tmp_path)
+    assert str(backbones[kind, "rag"]) not in (tmp_path / "config.json").read_text(encoding="utf-8")
+
+
 def test_bfloat16_backbone_stays_bfloat16(kind, backbones, tmp_path):
     model = MintForConditionalGeneration.from_backbone_pretrained(backbones[kind, "rag"], dtype=torch.bfloat16)
     model.save_pretrained(tmp_path)
