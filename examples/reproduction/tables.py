@@ -48,8 +48,8 @@ COMPARISONS = [
         for strategy in ("rag", "gar", "ensemble")
     ],
     *[
-        ((f"co-training-{iteration}", role), (row, role))
-        for role in ("rag", "gar")
+        ((f"co-training-{iteration}", strategy), (row, strategy))
+        for strategy in ("rag", "gar", "ensemble")
         for iteration, rows in (
             (1, ("auxiliary", "continued", "substituted", "no-exchange", "no-filter", "no-auxiliary", "more-labels")),
             (2, ("auxiliary", "continued")),
