@@ -19,6 +19,7 @@ from warm_up import example_options, inference_options, role_models
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.co_training import CoTrainingBuilder
 from dataset_builders.writing import build, write_config
+from modeling_mint.configuration_mint import CALIBRATED
 from trainers.co_trainer import PARTNER, CoTrainer
 from trainers.role_models import AdapterModels, FullModels
 
@@ -67,13 +68,13 @@ def publish_samples(folder: RunFolder, num_iterations: int) -> None:
 
 
 def publish_models(models: FullModels | AdapterModels, folder: RunFolder, result: dict, *, merge: bool) -> None:
-    """Puts the best models, with their calibrated temperatures, to their places in the run."""
+    """Puts the best models, calibrated, to their places in the run."""
     best_scores = result["iterations"][result["best_iteration"]]["dev_scores"]
     for role, source in result["models"].items():
-        temperature = best_scores[role]["answer_temperature"]
-        models.publish(role, Path(source), folder.trained[role], answer_temperature=temperature)
+        calibrated = {name: best_scores[role][name] for name in CALIBRATED}
+        models.publish(role, Path(source), folder.trained[role], **calibrated)
         if merge:
-            models.merge(role, Path(source), folder.models[role], answer_temperature=temperature)
+            models.merge(role, Path(source), folder.models[role], **calibrated)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.writing import write_text
 from modeling_mint import STRATEGIES, MintForConditionalGeneration, MintProcessor
 from modeling_mint.compute_dtype import compute_dtype
+from modeling_mint.configuration_mint import CALIBRATED
 from modeling_mint.processing_mint import page_titles
 from trainers.baselines import longest_title_match
 from trainers.evaluation import (
@@ -94,7 +95,7 @@ def evaluate(settings: Settings, folder: RunFolder) -> dict:
         scores = co_training["iterations"][0 if stage == "warm-up" else chosen]["dev_scores"]
         models = trained_models.load(folders)
         for role, model in models.items():
-            model.calibrate(role, answer_temperature=scores[role]["answer_temperature"])
+            model.calibrate(role, **{name: scores[role][name] for name in CALIBRATED})
         scored, predictions = evaluate_strategies(test, processor, STRATEGIES, **models, **options)
         rows += [{"stage": stage, **row} for row in scored]
         write_text(

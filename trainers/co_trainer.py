@@ -19,7 +19,7 @@ from modeling_mint import MintProcessor
 from .blocks import in_blocks, load_json_lines, this_process, write_json_lines
 from .co_training_arguments import CoTrainingArguments
 from .confidence import ConfidenceArguments, calibrate_threshold, filter_samples
-from .evaluation import predict_role, score_role
+from .dev_scores import dev_scores
 from .exchange import exchange_samples
 from .guards import best_before_collapse, is_finite, said
 from .iteration_report import write_iteration_report
@@ -308,11 +308,15 @@ class CoTrainer:
 
     def _dev_scores(self, iteration: int, role: str) -> dict:
         model = self.models.load({role: self._model(iteration, role)})[role]
-        predictions = self._over_validation(
+        return dev_scores(
+            self.validation,
+            self.processor,
+            model,
+            role,
             self._folder(iteration) / f"{role}_predictions",
-            lambda samples: predict_role(samples, self.processor, model, role, **self.inference_options),
+            block_size=self.arguments.block_size,
+            **self.inference_options,
         )
-        return score_role(self.validation, predictions, self.processor)
 
     def _report(self, iteration: int) -> dict:
         results = self.state.results(iteration)

@@ -194,20 +194,23 @@ def predict_role(samples: Dataset, processor: MintProcessor, model, role: str | 
             As for [`StrategyInference`].
 
     Returns:
-        `list[dict]`: one prediction per sample, fit for JSON: `rows` (ranked rows of the collection), `answer`, and
-        `answer_log_prob` (mean log-probability per token of the answer).
+        `list[dict]`: one prediction per sample, fit for JSON: `rows` (ranked rows of the collection),
+        `document_scores` (theirs), `answer`, and `answer_log_prob` (mean log-probability per token of the answer).
     """
     if role is None:
         role = model.config.role
     else:
         model.set_role(role)
     inference = StrategyInference(samples["query"], processor, **{role: model}, **options)
-    rows = inference.run(role).rows
+    found = inference.rag_documents if role == "rag" else inference.gar_documents
     answers = inference.rag_answers if role == "rag" else inference.gar_answers
-    return [
-        {"rows": ranking, "answer": answer, "answer_log_prob": log_prob}
-        for ranking, answer, log_prob in zip(rows, answers.texts, answers.log_probs, strict=True)
-    ]
+    columns = {
+        "rows": found.rows,
+        "document_scores": found.scores,
+        "answer": answers.texts,
+        "answer_log_prob": answers.log_probs,
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def score_role(samples: Dataset, predictions: list[dict], processor: MintProcessor) -> dict:

@@ -11,9 +11,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel
 
+from modeling_mint.configuration_mint import CALIBRATED
 from tests.examples.conftest import DOCUMENTS, QUESTIONS, ROOT, write_json_lines
 from tests.tiny import tiny_byte_level_tokenizer
-from trainers.query_weight import calibrate_query_weight
 
 SCRIPTS = ROOT / "examples" / "reproduction"
 ROLES = ("rag", "gar")
@@ -145,16 +145,15 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
     assert {path.parent.parent.name for path in (tmp_path / "anew" / "labels-10-seed-3").rglob("*.safetensors")} == {
         "query-likelihood"
     }
+    further = json.loads((tmp_path / "further" / "run.json").read_text(encoding="utf-8"))
+    assert further["data"]["co_training"] == report["data"]["co_training"]
     for role in ROLES:
         config = json.loads(
             (tmp_path / "further" / f"mint-{role}-adapter" / "config.json").read_text(encoding="utf-8")
         )
-        blocks = (tmp_path / "anew" / "labels-10-seed-3" / "replies" / "query-likelihood" / f"read-{role}").glob("*")
-        readings = [json.loads(line) for block in blocks for line in block.open()]
-        columns = [[one[name] for one in readings] for name in ("scores", "log_probs", "relevant")]
-        assert readings and config["query_likelihood_weight"] == calibrate_query_weight(*columns)
-    further = json.loads((tmp_path / "further" / "run.json").read_text(encoding="utf-8"))
-    assert further["data"]["co_training"] == report["data"]["co_training"]
+        assert further["training"]["calibrated"][role] == {name: config[name] for name in CALIBRATED}
+        blocks = tmp_path / "anew" / "labels-10-seed-3" / "replies" / "query-likelihood" / f"validation-{role}"
+        assert [json.loads(line)["query_log_probs"] for path in blocks.iterdir() for line in path.open()]
 
     # RAG alone goes on with the labels' answers.
     options = ["--row=grounded", f"--adapters={tmp_path / 'further'}", f"--checkpoints={tmp_path / 'grounded'}"]

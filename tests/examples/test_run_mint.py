@@ -10,6 +10,7 @@ from datasets import load_dataset
 from transformers import AutoModel, AutoProcessor
 
 from modeling_mint import format_prompt
+from modeling_mint.configuration_mint import CALIBRATED
 from tests.examples.conftest import DOCUMENTS, QUESTIONS, SPLITS, evaluation_rows, predictions, write_json_lines
 
 STAGES = ["build_collection", "generate_auxiliary", "warm_up", "co_train", "evaluate_mint"]
@@ -66,7 +67,9 @@ def test_adapters_of_a_run_share_its_base_and_answer_as_the_merged_models_do(fin
     for role in ("rag", "gar"):
         base.set_role(role)
         merged = AutoModel.from_pretrained(finished[0] / f"mint-{role}")
-        assert base.config.answer_temperature == merged.config.answer_temperature
+        report = json.loads((finished[0] / "run.json").read_text(encoding="utf-8"))
+        scores = report["co_training"][report["best_iteration"]]["dev_scores"][role]
+        assert base.config.calibrated == merged.config.calibrated == {name: scores[name] for name in CALIBRATED}
         inputs = processor(format_prompt("query_to_docid", query="who founded Paris?"))
         with torch.no_grad():
             torch.testing.assert_close(base(**inputs).logits, merged(**inputs).logits, atol=0.05, rtol=0.05)

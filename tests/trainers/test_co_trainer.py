@@ -13,7 +13,8 @@ from trainers.blocks import load_json_lines, write_json_lines
 from trainers.co_trainer import CoTrainer
 from trainers.co_training_arguments import CoTrainingArguments
 from trainers.confidence import ConfidenceArguments
-from trainers.evaluation import METRICS, evaluate_role
+from trainers.dev_scores import dev_scores
+from trainers.evaluation import METRICS
 from trainers.pseudo_samples import PARTNER
 from trainers.role_models import AdapterModels, FullModels
 from trainers.run_state import RunState
@@ -173,12 +174,13 @@ def test_labelled_queries_are_asked_of_unlabelled_documents_and_the_models_reply
         co_trainer(query_source="asked")
 
 
-def test_the_dev_scores_are_those_of_the_models_on_all_samples(co_trainer, processor, make_samples):
+def test_the_dev_scores_are_those_of_the_models_on_all_samples(co_trainer, processor, make_samples, tmp_path):
     trainer = co_trainer(validation=[2, 5, 7, 9, 11], max_dev_drop=1.0)
     report = trainer.run()["iterations"][1]
     for role, folder in report["models"].items():
         model = MintForConditionalGeneration.from_pretrained(folder)
-        expected = evaluate_role(make_samples([2, 5, 7, 9, 11]), processor, model, **OPTIONS)
+        samples = make_samples([2, 5, 7, 9, 11])
+        expected = dev_scores(samples, processor, model, role, tmp_path / role, **OPTIONS)
         assert report["dev_scores"][role] == pytest.approx(expected)
 
 
