@@ -1,6 +1,6 @@
 import pytest
 
-from trainers.query_weight import WEIGHTS, calibrate_query_weight
+from trainers.query_weight import PRIOR_MEAN, PRIOR_STD, WEIGHTS, calibrate_query_weight
 
 
 def test_texts_count_as_much_as_they_tell_relevant_documents_from_others():
@@ -21,6 +21,13 @@ def test_the_weight_is_found_that_the_relevance_was_drawn_with():
             log_probs.append([float(second), 0.0])
             right.append([first + weight * second > 0, first + weight * second <= 0])
     assert calibrate_query_weight(scores, log_probs, right) == pytest.approx(weight, abs=0.05)
+
+
+def test_one_query_does_not_decide_alone():
+    for log_probs in ([-40.0, -20.0], [-20.0, -40.0]):
+        weight = calibrate_query_weight([[-1.0, -1.2]], [log_probs], [[False, True]])
+        assert weight == pytest.approx(PRIOR_MEAN, abs=PRIOR_STD)
+    assert calibrate_query_weight([[-1.0, -1.2]], [[-20.0, -40.0]], [[False, True]]) < PRIOR_MEAN
 
 
 def test_nothing_is_read_where_nothing_can_be_learnt():
