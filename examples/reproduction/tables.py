@@ -17,7 +17,7 @@ from transformers import HfArgumentParser
 
 from dataset_builders.writing import write_text
 from trainers.kilt_predictions import GoldQuery, align_predictions, read_gold, read_predictions
-from trainers.score_breakdown import compare_groups, group_scores, query_groups, query_scores
+from trainers.score_breakdown import ANSWER_METRICS, compare_groups, group_scores, query_groups, query_scores
 
 # Column of the table: the metric and the group of queries.
 COLUMNS = {
@@ -97,11 +97,15 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, Sco
         gold (`list[GoldQuery]`): the dev queries.
 
     Returns:
-        `dict[System, dict[str, Scores]]`: by system and by folder, one a seed, the scores of each query.
+        `dict[System, dict[str, Scores]]`: by system and by folder, one a seed, the scores of each query; those of the
+        answers alone where nothing is retrieved.
     """
     found: dict[System, dict[str, Scores]] = {}
     for system, path in found_predictions(root):
-        scores = query_scores(gold, align_predictions(gold, read_predictions(path, TITLE)))
+        predictions = align_predictions(gold, read_predictions(path, TITLE))
+        scores = query_scores(gold, predictions)
+        if not any(one.docids for one in predictions):
+            scores = {name: scores[name] for name in ANSWER_METRICS}
         found.setdefault(system, {})[path.parent.name] = scores
     return found
 
@@ -223,7 +227,8 @@ def markdown(results: dict) -> str:
         cells = ["–" if one is None else f"{100 * one['mean']:.1f}" for one in found]
         head = [system["labels"], system["row"], system["strategy"], str(system["seeds"])]
         lines.append("| " + " | ".join(head + cells) + " |")
-    lines += ["", "| labels | first | second | " + " | ".join(COLUMNS) + " |", "|" + "---|" * (3 + len(COLUMNS))]
+    head = "| labels | first | second | seeds | "
+    lines += ["", head + " | ".join(COLUMNS) + " |", "|" + "---|" * (4 + len(COLUMNS))]
     for compared in results["comparisons"]:
         found = [_find(compared["groups"], "differences", *column) for column in COLUMNS.values()]
         cells = [

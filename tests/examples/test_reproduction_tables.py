@@ -42,6 +42,10 @@ def report(tmp_path, environment):
         titles = [title if hit else "Peace" for title, hit in zip(ARTICLES, found, strict=True)]
         write_json_lines(folder / f"{row}.rag.jsonl", [record(title, n) for n, title in enumerate(titles)])
         (folder / "labelled_titles.json").write_text(json.dumps(LABELLED[seed]), encoding="utf-8")
+    closed_book = [
+        {"id": f"creak-{n}", "output": [{"answer": answer}]} for n, answer in enumerate((RIGHT, WRONG, RIGHT))
+    ]
+    write_json_lines(results / "predictions" / "labels-250-seed-1" / "closed-book.baseline.jsonl", closed_book)
     for (row, seed), answers in ANSWERS.items():
         folder = results / "answers" / f"labels-250-seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,18 @@ def test_tables_pool_seeds_and_compare_two_rows_by_the_seeds_that_both_have(repo
     assert means["article labelled"] == approx((1 / 2 + 1) / 2)
     assert means["article not labelled"] == approx((1 + 0) / 2)
 
-    (compared,) = report["comparisons"]
+    compared = report["comparisons"][0]
     assert (compared["first"], compared["second"], compared["seeds"]) == (["auxiliary", "rag"], ["basic", "rag"], 1)
     assert compared["groups"]["all"]["differences"]["r_precision"]["difference"] == approx(2 / 3)
     assert compared["groups"]["article not labelled"]["differences"]["r_precision"]["difference"] == 1
+
+
+def test_of_a_system_that_retrieves_nothing_only_answers_are_scored_and_compared(report, tmp_path):
+    (closed_book,) = [one for one in report["systems"] if one["row"] == "closed-book"]
+    scores = closed_book["groups"]["all"]["scores"]
+    assert scores["em"]["mean"] == approx(2 / 3) and not {"r_precision", "kilt_em"} & scores.keys()
+    (compared,) = [one for one in report["comparisons"] if one["second"][0] == "closed-book"]
+    differences = compared["groups"]["all"]["differences"]
+    assert differences["em"]["difference"] == approx(1 / 3) and "r_precision" not in differences
+    tables = (tmp_path / "results" / "tables.md").read_text(encoding="utf-8").split("\n\n")
+    assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
