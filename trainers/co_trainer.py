@@ -219,12 +219,13 @@ class CoTrainer:
         models, thresholds = self._load(iteration), {}
         for role in PARTNER:
             pair = models[role], self._partner(models, role)
-            signals = self._over_validation(
-                self._folder(iteration) / f"{role}_calibration",
-                lambda samples, pair=pair, role=role: labelled_signals(
-                    *pair, samples, self.processor, role=role, **self.inference_options
-                ),
-            )
+
+            def signals_of(items: range, pair=pair, role=role) -> list[dict]:
+                samples = self.validation.select(items)
+                return labelled_signals(*pair, samples, self.processor, role=role, **self.inference_options)
+
+            folder = self._folder(iteration) / f"{role}_calibration"
+            signals = in_blocks(len(self.validation), self.arguments.block_size, folder, signals_of)
             thresholds[role] = calibrate_threshold(signals, self.confidence)
         return thresholds
 
@@ -329,11 +330,6 @@ class CoTrainer:
             folder, thresholds = self._folder(iteration), results["calibrate"]
             report |= write_iteration_report(folder, iteration, samples, scores, losses, thresholds, warnings)
         return report
-
-    def _over_validation(self, folder: Path, work: Callable[[Dataset], list[dict]]) -> list[dict]:
-        """What `work` makes of the validation samples, block by block."""
-        size = self.arguments.block_size
-        return in_blocks(len(self.validation), size, folder, lambda items: work(self.validation.select(items)))
 
     def _load(self, iteration: int) -> dict:
         """The models that an iteration starts with, ready for inference."""

@@ -26,8 +26,9 @@ def dev_scores(
 ) -> dict[str, float]:
     """
     Scores a model by the strategy of its role, ranking by docids alone, and calibrates it: how far its answers are to
-    be trusted, and how much the texts of the documents found are to count in a ranking. For the latter all documents
-    found are read, not those alone that may change places, since few queries find the wrong one first.
+    be trusted, and how much the texts of the documents found are to count in a ranking. For the latter, where one of
+    the documents found is relevant, all are read, not those alone that may change places, since few queries find the
+    wrong one first.
 
     Work that was interrupted goes on where it was, and processes share it, see [`~trainers.blocks.in_blocks`].
 
@@ -57,15 +58,13 @@ def dev_scores(
     def predict(items: range) -> list[dict]:
         chosen = samples.select(items)
         predictions = predict_role(chosen, processor, model, role, **options)
-        found = [one["rows"] for one in predictions]
-        read = query_log_probs(model, processor, chosen["query"][:], found, **batching)
+        for one, right in zip(predictions, chosen["rows"][:], strict=True):
+            one["relevant"] = [row in right for row in one["rows"]]
+        rows = [one["rows"] if any(one["relevant"]) else [] for one in predictions]
+        read = query_log_probs(model, processor, chosen["query"][:], rows, **batching)
         return [one | {"query_log_probs": log_probs} for one, log_probs in zip(predictions, read, strict=True)]
 
     predictions = in_blocks(len(samples), block_size, folder, predict)
-    relevant = [
-        [row in right for row in one["rows"]] for one, right in zip(predictions, samples["rows"][:], strict=True)
-    ]
-    weight = calibrate_query_weight(
-        [one["document_scores"] for one in predictions], [one["query_log_probs"] for one in predictions], relevant
-    )
+    columns = ([one[name] for one in predictions] for name in ("document_scores", "query_log_probs", "relevant"))
+    weight = calibrate_query_weight(*columns)
     return score_role(samples, predictions, processor) | {"query_likelihood_weight": weight}

@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel
 from modeling_mint.configuration_mint import CALIBRATED
 from tests.examples.conftest import DOCUMENTS, QUESTIONS, ROOT, write_json_lines
 from tests.tiny import tiny_byte_level_tokenizer
+from trainers.query_weight import calibrate_query_weight
 
 SCRIPTS = ROOT / "examples" / "reproduction"
 ROLES = ("rag", "gar")
@@ -153,7 +154,9 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         )
         assert further["training"]["calibrated"][role] == {name: config[name] for name in CALIBRATED}
         blocks = tmp_path / "anew" / "labels-10-seed-3" / "replies" / "query-likelihood" / f"validation-{role}"
-        assert [json.loads(line)["query_log_probs"] for path in blocks.iterdir() for line in path.open()]
+        lines = [json.loads(line) for path in sorted(blocks.iterdir()) for line in path.open()]
+        columns = [[one[name] for one in lines] for name in ("document_scores", "query_log_probs", "relevant")]
+        assert lines and config["query_likelihood_weight"] == calibrate_query_weight(*columns)
 
     # RAG alone goes on with the labels' answers.
     options = ["--row=grounded", f"--adapters={tmp_path / 'further'}", f"--checkpoints={tmp_path / 'grounded'}"]

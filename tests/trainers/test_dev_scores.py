@@ -44,6 +44,14 @@ def test_the_weight_is_that_of_all_documents_found_by_docid(role, make_model, pr
         assert line["document_scores"] == pytest.approx(document_scores, abs=1e-3)
 
 
+def test_nothing_is_read_where_no_relevant_document_is_found(make_model, processor, make_sample, tmp_path):
+    model = make_model("rag", seed=6)
+    missed = [next(row for row in range(40) if row not in rows) for rows in found_by(model, "rag", processor).rows]
+    scores = dev_scores(labelled(make_sample, missed), processor, model, "rag", tmp_path, **OPTIONS)
+    assert scores["query_likelihood_weight"] == scores["r_precision"] == 0
+    assert [line["query_log_probs"] for path in tmp_path.iterdir() for line in load_json_lines(path)] == [[]] * 5
+
+
 def test_a_model_that_was_calibrated_is_scored_by_its_docids_all_the_same(
     make_model, processor, make_sample, tmp_path
 ):
