@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
+from transformers import TrainingArguments
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.title_substitution import ask_of_others
@@ -358,10 +359,14 @@ class CoTrainer:
         arguments = asdict(self.arguments)
         del arguments["max_iterations"], arguments["patience"]
         inference = {name: value for name, value in self.inference_options.items() if name != "show_progress"}
+        # A step is the same on two processes as on one that accumulates two micro-batches.
+        training = dict(self.training_arguments)
+        per_device = training.pop("per_device_train_batch_size", TrainingArguments.per_device_train_batch_size)
+        accumulated = training.pop("gradient_accumulation_steps", 1)
         groups = {
             "arguments": arguments,
             "confidence": asdict(self.confidence),
-            "training": self.training_arguments,
+            "training": training | {"examples_per_step": per_device * accumulated * this_process().num_processes},
             "examples": self.example_options,
             "inference": inference,
             "warm_up": {role: model_digest(folder) for role, folder in self.warm_up.items()},

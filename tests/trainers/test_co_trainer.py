@@ -216,6 +216,15 @@ def test_a_run_may_be_given_more_iterations_and_no_other_settings(co_trainer, mo
         co_trainer(validation=[2, 6]).run()
 
 
+def test_a_run_goes_on_by_micro_batches_of_another_size_but_by_no_other_step(co_trainer, models):
+    size = ARGUMENTS["per_device_train_batch_size"]
+    first = co_trainer().run()
+    halves = {"per_device_train_batch_size": size // 2, "gradient_accumulation_steps": 2}
+    assert co_trainer(training=halves).run() == first
+    with pytest.raises(ValueError, match=f"training.examples_per_step: {size} then, {2 * size} now"):
+        co_trainer(training={"gradient_accumulation_steps": 2}).run()
+
+
 def test_only_kept_samples_are_exchanged(co_trainer, plant, models, make_sample, processor):
     plant(co_trainer(), 0, dev_score=0.0)
     plant(co_trainer(), 1, {"rag": [True, False, True, False], "gar": [False, False, True, False]})
