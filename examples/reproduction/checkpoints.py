@@ -17,7 +17,7 @@ from data import TITLE, Data
 from judging import judge
 from rows import Rows
 from safetensors.torch import load_file, save_file
-from settings import NUM_DOCUMENTS, Settings, adapter_config
+from settings import NUM_DOCUMENTS, WARM_UP, Settings, adapter_config
 from trl import TrlParser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -71,22 +71,27 @@ def evaluation_rows(data: Data, paths: dict[str, Path], stage: str) -> list[dict
     return rows
 
 
-def earlier_samples(settings: Settings, data: Data, rows: Rows) -> dict:
+def machine_samples(settings: Settings, data: Data, rows: Rows, row: str) -> dict:
     """
-    What was trained on before: of published adapters that were gone on from, their report tells.
+    What was trained on beside the labels: of published adapters that were gone on from, their report tells.
 
     Args:
         settings ([`Settings`]): what was gone on from.
         data ([`Data`]): the auxiliary samples.
         rows ([`Rows`]): the co-training.
+        row (`str`): name of the row.
 
     Returns:
         `dict`: numbers of samples of `auxiliary` and `co_training`.
     """
     if settings.adapters:
         earlier = json.loads((Path(settings.adapters) / "run.json").read_text(encoding="utf-8"))["data"]
-        return {name: earlier[name] for name in ("auxiliary", "co_training")}
-    return {"auxiliary": {"train": len(data.auxiliary)}, "co_training": rows.exchanged()}
+    else:
+        earlier = {"auxiliary": {"train": len(data.auxiliary)}, "co_training": rows.exchanged(WARM_UP)}
+    auxiliary, exchanged = earlier["auxiliary"], earlier["co_training"]
+    if row == "co-trained":
+        exchanged = {name: exchanged[name] + number for name, number in rows.exchanged("grounded").items()}
+    return {"auxiliary": auxiliary, "co_training": exchanged}
 
 
 def main() -> None:
@@ -114,7 +119,7 @@ def main() -> None:
         },
         "data": {
             "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.judged)},
-            **earlier_samples(settings, data, rows),
+            **machine_samples(settings, data, rows, arguments.row),
         },
         "training": {
             "arguments": {

@@ -67,7 +67,8 @@ class Rows:
             `dict[str, pathlib.Path]`: folders of the adapters by role.
         """
         if name.startswith("co-training-"):
-            return self.co_training(WARM_UP, int(name.removeprefix("co-training-")))
+            iterations = int(name.removeprefix("co-training-"))
+            return self.co_training(WARM_UP, self.train(WARM_UP), iterations)
         return ROWS[name](self)
 
     def index(self) -> dict[str, Path]:
@@ -120,11 +121,11 @@ class Rows:
         brief = self._examples(self.data.train, role, RATES_OF_BRIEF_READING, self.data.brief_processor)
         return concatenate_datasets([labels, self._reading_examples(role), brief])
 
-    def co_training(self, start: str, iterations: int) -> dict[str, Path]:
-        """Co-training after the warm-up `start`."""
+    def co_training(self, start: str, folders: dict[str, Path], iterations: int) -> dict[str, Path]:
+        """Co-training after the row `start`, whose adapters are in these folders."""
         trainer = CoTrainer(
             self.models,
-            self.train(start),
+            folders,
             self.data.processor,
             labelled=self.data.train,
             validation=self.data.validation,
@@ -189,9 +190,13 @@ class Rows:
         start = self._start("query-likelihood")
         return start | self._train("grounded", {"rag": start["rag"]}, examples, 5e-4)
 
+    def co_trained(self) -> dict[str, Path]:
+        """The models that were trained longest, or published adapters, after one iteration of co-training."""
+        return self.co_training("grounded", self._start("grounded"), 1)
+
     def no_auxiliary(self) -> dict[str, Path]:
         """One iteration of co-training after the warm-up on the labels alone."""
-        return self.co_training("basic", 1)
+        return self.co_training("basic", self.train("basic"), 1)
 
     def no_exchange(self) -> dict[str, Path]:
         """As the first iteration, but each model learns from its own kept samples."""
@@ -266,16 +271,15 @@ class Rows:
         )
         return self._examples(exchanged, role, **EXCHANGE)
 
-    def exchanged(self) -> dict[str, int]:
+    def exchanged(self, start: str) -> dict[str, int]:
         """
-        How many samples (`dict[str, int]`) the first iteration wrote, `"train"`, and of them `"kept"`; none before it.
+        How many samples (`dict[str, int]`) the first iteration after the row `start` wrote, `"train"`, and of them
+        `"kept"`; none before it.
         """
-        if not self._co_training_folder(WARM_UP).is_dir():
+        if not self._co_training_folder(start).is_dir():
             return {"train": 0, "kept": 0}
-        return {
-            "train": sum(len(self._written(role)) for role in ROLES),
-            "kept": sum(len(self._kept(role)) for role in ROLES),
-        }
+        samples = [sample for role in ROLES for sample in self._written(role, start)]
+        return {"train": len(samples), "kept": sum(sample["kept"] for sample in samples)}
 
     def _train(
         self, name: str, start: dict[str, Path], examples: Callable[[str], Dataset], learning_rate: float
@@ -321,8 +325,8 @@ class Rows:
     def _co_training_folder(self, start: str) -> Path:
         return self.settings.folder / f"co-training-after-{start}"
 
-    def _written(self, role: str) -> list[dict]:
-        return load_json_lines(self._co_training_folder(WARM_UP) / "iteration-1" / f"{role}_samples.jsonl")
+    def _written(self, role: str, start: str = WARM_UP) -> list[dict]:
+        return load_json_lines(self._co_training_folder(start) / "iteration-1" / f"{role}_samples.jsonl")
 
     def _kept(self, role: str) -> list[dict]:
         return [sample for sample in self._written(role) if sample["kept"]]
@@ -342,4 +346,5 @@ ROWS = CONTROLS | {
     "whole-collection": Rows.whole_collection,
     "query-likelihood": Rows.query_likelihood,
     "grounded": Rows.grounded,
+    "co-trained": Rows.co_trained,
 }

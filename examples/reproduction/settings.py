@@ -37,8 +37,9 @@ class Settings:
         judged_on (`str`, *optional*, defaults to `"dev"`): the queries that systems are judged by: `"dev"`; or of the
             labels in `train` that were not drawn, `"held_out"`, 700 or half of them, to choose a method by, or
             `"answers"`, the open questions whose answer stands in their article, since `dev` has few.
-        adapters (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted` and
-            `whole-collection` go on from. Defaults to `auxiliary`, and to the first iteration of co-training.
+        adapters (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted`,
+            `whole-collection`, `query-likelihood`, `grounded` and `co-trained` go on from. Defaults to `auxiliary`, to
+            the first iteration of co-training, and to the one before in this order.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
         documents_per_iteration (`int`, *optional*, defaults to 1280): articles that each model writes for in one.
@@ -59,7 +60,7 @@ class Settings:
     judged_on: str = field(
         default="dev", metadata={"help": "Queries to judge by.", "choices": ["dev", "held_out", "answers"]}
     )
-    adapters: str = field(default="", metadata={"help": "Adapters that substituted and whole-collection go on from."})
+    adapters: str = field(default="", metadata={"help": "Published adapters to go on from (default: another row's)."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})
     documents_per_iteration: int = field(default=1280, metadata={"help": "Articles that each model writes for."})

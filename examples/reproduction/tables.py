@@ -44,7 +44,11 @@ COMPARISONS = [
     (("substituted", "gar"), ("auxiliary", "gar")),
     *[
         ((row, strategy), (before, strategy))
-        for row, before in (("query-likelihood", "whole-collection"), ("grounded", "query-likelihood"))
+        for row, before in (
+            ("query-likelihood", "whole-collection"),
+            ("grounded", "query-likelihood"),
+            ("co-trained", "grounded"),
+        )
         for strategy in ("rag", "gar", "ensemble")
     ],
     *[
@@ -63,7 +67,15 @@ COMPARISONS = [
     ],
     *[
         ((row, strategy), (baseline, STRATEGY))
-        for row in ("auxiliary", "substituted", "co-training-1", "whole-collection", "query-likelihood", "grounded")
+        for row in (
+            "auxiliary",
+            "substituted",
+            "co-training-1",
+            "whole-collection",
+            "query-likelihood",
+            "grounded",
+            "co-trained",
+        )
         for strategy in ("rag", "ensemble")
         for baseline in ("plain-gr", "dense-tuned", "closed-book", "dense-rag", "corpus-lm")
     ],

@@ -168,6 +168,22 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         )
         assert all(torch.equal(weight, after[name]) for name, weight in before.items()) == (role == "gar")
 
+    # They teach each other once more, and what was exchanged adds to what was.
+    options = ["--row=co-trained", f"--adapters={tmp_path / 'grounded'}", f"--checkpoints={tmp_path / 'co-trained'}"]
+    run_rows(*options, f"--output_dir={tmp_path / 'anew'}", "--test_set=tiny questions", script="checkpoints")
+    exchanged = json.loads((tmp_path / "co-trained" / "run.json").read_text(encoding="utf-8"))["data"]["co_training"]
+    iteration = tmp_path / "anew" / folder.name / "co-training-after-grounded" / "iteration-1"
+    written = [json.loads(line) for role in ROLES for line in (iteration / f"{role}_samples.jsonl").open()]
+    kept = sum(sample["kept"] for sample in written)
+    assert kept and exchanged == {
+        "train": further["data"]["co_training"]["train"] + len(written),
+        "kept": further["data"]["co_training"]["kept"] + kept,
+    }
+    for role in ROLES:
+        trained = load_file(iteration / f"mint-{role}" / "adapter_model.safetensors")
+        weights = load_file(tmp_path / "co-trained" / f"mint-{role}-adapter" / "adapter_model.safetensors")
+        assert all(torch.equal(weight, trained[name].bfloat16()) for name, weight in weights.items())
+
     # Elsewhere, what was judged and kept is not trained again.
     elsewhere = f"--output_dir={tmp_path / 'elsewhere'}"
     assert tables(run_rows(elsewhere).stdout) == tables(printed)
