@@ -16,6 +16,7 @@ CURVES = {
     ("auxiliary", "rag"): "+ auxiliary data",
     ("substituted", "rag"): "+ substituted titles",
     ("co-training-1", "rag"): "+ co-training",
+    ("co-trained", "rag"): "all stages, then co-training",
     ("plain-gr", "baseline"): "plain generative retrieval",
     ("dense-tuned", "baseline"): "dense, tuned on the labels",
 }
