@@ -4,25 +4,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from controls import BOUNDS, CONTROLS
 from data import Data
 from datasets import Dataset, concatenate_datasets
+from later_stages import LATER_STAGES
 from settings import (
     AUXILIARY_RATES,
     EXCHANGE,
     EXCHANGE_LEARNING_RATE,
     NUM_DOCUMENTS,
-    RATES_OF_BRIEF_READING,
-    RATES_OF_QUERIES,
     RATES_OF_READING,
-    RATES_OF_REMEMBERING,
-    RATES_OF_REPETITION,
-    RATES_OF_SUBSTITUTION,
     WARM_UP,
     Settings,
     adapter_config,
     co_training,
     labelled_rates,
-    title_substitutions,
     training_arguments,
 )
 
@@ -31,8 +27,6 @@ from modeling_mint.configuration_mint import ROLES
 from trainers.blocks import load_json_lines
 from trainers.co_trainer import CoTrainer
 from trainers.confidence import ConfidenceArguments
-from trainers.exchange import exchange_samples
-from trainers.pseudo_samples import PARTNER
 from trainers.role_models import AdapterModels
 from trainers.task_examples import tokenize_examples
 from trainers.training_stage import TRAINING_LOG_NAME, whole_folder
@@ -92,34 +86,22 @@ class Rows:
     def basic(self) -> dict[str, Path]:
         """Warm-up on the labels alone."""
         samples = concatenate_datasets([self.data.train, self.data.index_samples])
-        return self._train(
-            "basic", self.index(), lambda role: self._examples(samples, role, self.labelled_rates), 5e-4
+        return self.train_roles(
+            "basic", self.index(), lambda role: self.examples(samples, role, self.labelled_rates), 5e-4
         )
 
     def auxiliary(self) -> dict[str, Path]:
         """Warm-up on the labels and on what the external LLM wrote."""
-        return self._train("auxiliary", self.index(), self._warm_up_examples, 5e-4)
+        return self.train_roles("auxiliary", self.index(), self.warm_up_examples, 5e-4)
 
-    def _warm_up_examples(self, role: str) -> Dataset:
+    def warm_up_examples(self, role: str) -> Dataset:
+        """What a role (`str`) learns in the warm-up `auxiliary` ([`datasets.Dataset`])."""
         labelled = concatenate_datasets([self.data.train, self.data.index_samples])
         parts = [
-            self._examples(labelled, role, self.labelled_rates),
-            self._examples(self.data.auxiliary, role, AUXILIARY_RATES),
+            self.examples(labelled, role, self.labelled_rates),
+            self.examples(self.data.auxiliary, role, AUXILIARY_RATES),
         ]
         return concatenate_datasets(parts)
-
-    def substituted(self) -> dict[str, Path]:
-        """
-        The warm-up's last stage, or that of published adapters: the labels, and copies of them that ask about other
-        articles.
-        """
-        return self._train("substituted", self._start("auxiliary"), self._substituted_examples, 5e-4)
-
-    def _substituted_examples(self, role: str) -> Dataset:
-        copies = title_substitutions(len(self.data.train))
-        labels = self._examples(self.data.train, role, RATES_OF_SUBSTITUTION, title_substitutions=copies)
-        brief = self._examples(self.data.train, role, RATES_OF_BRIEF_READING, self.data.brief_processor)
-        return concatenate_datasets([labels, self._reading_examples(role), brief])
 
     def co_training(self, start: str, folders: dict[str, Path], iterations: int) -> dict[str, Path]:
         """Co-training after the row `start`, whose adapters are in these folders."""
@@ -147,130 +129,6 @@ class Rows:
                 shutil.copyfile(report, self.settings.reports / f"iteration-{iteration}.json")
         return {role: Path(folder) for role, folder in done["models"].items()}
 
-    def whole_collection(self) -> dict[str, Path]:
-        """
-        What the checkpoints are: the first iteration, or what `adapters` names, gone on with the articles that the
-        other rows know of by their titles only, and the labels again.
-        """
-        known = set(self.data.index_rows)
-        others = [row for row in range(len(self.data.processor.collection)) if row not in known]
-
-        def examples(role: str) -> Dataset:
-            articles = tokenize_examples(self.data.bare_articles(others), role, self.data.brief_processor)
-            labels = self._examples(self.data.train, role, RATES_OF_REPETITION)
-            return concatenate_datasets([articles, labels, self._reading_examples(role)])
-
-        return self._train("whole-collection", self._start("co-training-1"), examples, 5e-4)
-
-    def query_likelihood(self) -> dict[str, Path]:
-        """
-        The whole collection's models, or published adapters, gone on with the queries of all labels, to rank by them
-        too (`document_to_query`), and some of the labels again: others than in the stages before.
-        """
-
-        def examples(role: str) -> Dataset:
-            return self._examples(self.data.train, role, RATES_OF_QUERIES, seed=self.settings.seed + 1)
-
-        return self._train("query-likelihood", self._start("whole-collection"), examples, 5e-4)
-
-    def grounded(self) -> dict[str, Path]:
-        """
-        The models that read before they rank, or published adapters, RAG's gone on with the answers of all labels,
-        which the stages before gave it a third of; GAR, which has seen them several times, is as it was.
-        """
-
-        def examples(role: str) -> Dataset:
-            seed = self.settings.seed + 2
-            retrieval = self._examples(self.data.train, role, RATES_OF_REMEMBERING, seed=seed)
-            answers = self._examples(
-                self.data.train, role, RATES_OF_READING, self.data.brief_processor, retrieved_share=0.2, seed=seed
-            )
-            return concatenate_datasets([retrieval, answers, self._reading_examples(role)])
-
-        start = self._start("query-likelihood")
-        return start | self._train("grounded", {"rag": start["rag"]}, examples, 5e-4)
-
-    def co_trained(self) -> dict[str, Path]:
-        """The models that were trained longest, or published adapters, after one iteration of co-training."""
-        return self.co_training("grounded", self._start("grounded"), 1)
-
-    def no_auxiliary(self) -> dict[str, Path]:
-        """One iteration of co-training after the warm-up on the labels alone."""
-        return self.co_training("basic", self.train("basic"), 1)
-
-    def no_exchange(self) -> dict[str, Path]:
-        """As the first iteration, but each model learns from its own kept samples."""
-        self.train("co-training-1")
-        return self._instead_of_the_first_iteration("no-exchange", lambda role: self._kept(role))
-
-    def no_filter(self) -> dict[str, Path]:
-        """As the first iteration, but each model learns from as many of its partner's samples as came, unfiltered."""
-        self.train("co-training-1")
-
-        def samples(role: str) -> list[dict]:
-            written, number = self._written(PARTNER[role]), len(self._kept(PARTNER[role]))
-            return [self._with_source(written[place * len(written) // number]) for place in range(number)]
-
-        return self._instead_of_the_first_iteration("no-filter", samples)
-
-    def _with_source(self, sample: dict) -> dict:
-        """The sample with the article that its query asks about among its docids, where the writer did not find it."""
-        if sample["confidence"]["round_trip_rank"]:
-            return sample
-        row = int(sample["id"].rsplit("-", 1)[1])
-        title, _ = self.data.processor.document(row)
-        found = {"docids": [title, *sample["docids"]], "rows": [row, *sample["rows"]]}
-        return sample | found | {"confidence": sample["confidence"] | {"round_trip_rank": 1}}
-
-    def continued(self) -> dict[str, Path]:
-        """
-        The warm-up simply goes on, on its own data, with as many samples and optimizer steps as one iteration has.
-        """
-        self.train("co-training-1")
-
-        def examples(role: str) -> Dataset:
-            pool = self._warm_up_examples(role).shuffle(self.settings.seed)
-            number = len(self._exchange_examples(role, self._kept(PARTNER[role])))
-            return concatenate_datasets([pool] * -(-number // len(pool))).select(range(number))
-
-        return self._train("continued", self.train(WARM_UP), examples, EXCHANGE_LEARNING_RATE)
-
-    def more_labels(self) -> dict[str, Path]:
-        """
-        Not a control but a bound: in the place of the partner's kept samples as many labels, which this number of
-        labels does not have.
-        """
-        self.train("co-training-1")
-
-        def examples(role: str) -> Dataset:
-            labels = self.data.more_labels
-            number = min(len(self._kept(PARTNER[role])), len(labels))
-            more = concatenate_datasets([labels.select(range(number)), self.data.train])
-            return self._examples(more, role, **EXCHANGE)
-
-        return self._train("more-labels", self.train(WARM_UP), examples, EXCHANGE_LEARNING_RATE)
-
-    def _instead_of_the_first_iteration(self, name: str, samples: Callable[[str], list[dict]]) -> dict[str, Path]:
-        def examples(role: str) -> Dataset:
-            return self._exchange_examples(role, samples(role))
-
-        return self._train(name, self.train(WARM_UP), examples, EXCHANGE_LEARNING_RATE)
-
-    def _exchange_examples(self, role: str, samples: list[dict]) -> Dataset:
-        """What a model trains on in the first iteration, were these its partner's kept samples."""
-        arguments = co_training(self.settings, 1)
-        exchanged = exchange_samples(
-            samples,
-            self.data.train,
-            labelled_share=arguments.labelled_share,
-            max_pseudo_ratio=arguments.max_pseudo_ratio,
-            weighting=arguments.weighting,
-            docid_target=arguments.docid_target,
-            query_source=arguments.query_source,
-            seed=f"{self.settings.seed}-1-{role}",
-        )
-        return self._examples(exchanged, role, **EXCHANGE)
-
     def exchanged(self, start: str) -> dict[str, int]:
         """
         How many samples (`dict[str, int]`) the first iteration after the row `start` wrote, `"train"`, and of them
@@ -278,12 +136,24 @@ class Rows:
         """
         if not self._co_training_folder(start).is_dir():
             return {"train": 0, "kept": 0}
-        samples = [sample for role in ROLES for sample in self._written(role, start)]
+        samples = [sample for role in ROLES for sample in self.written(role, start)]
         return {"train": len(samples), "kept": sum(sample["kept"] for sample in samples)}
 
-    def _train(
+    def train_roles(
         self, name: str, start: dict[str, Path], examples: Callable[[str], Dataset], learning_rate: float
     ) -> dict[str, Path]:
+        """
+        Trains the roles of a row for one pass.
+
+        Args:
+            name (`str`): name of the row.
+            start (`dict[str, pathlib.Path]`): folders of the adapters to go on from, by the roles to train.
+            examples (`Callable[[str], datasets.Dataset]`): gives what a role is trained on.
+            learning_rate (`float`): the highest one.
+
+        Returns:
+            `dict[str, pathlib.Path]`: folders of the adapters by role.
+        """
         folders = {role: self.settings.folder / name / f"mint-{role}" for role in start}
         for role, folder in folders.items():
             if not (folder / TRAINING_LOG_NAME).is_file():
@@ -291,20 +161,24 @@ class Rows:
                 self.models.train(role, start[role], examples(role), folder, arguments)
         return folders
 
-    def _start(self, row: str) -> dict[str, Path]:
-        """The published adapters to go on from if `adapters` names them, else those of a row."""
+    def started_from(self, row: str) -> dict[str, Path]:
+        """
+        Folders of the adapters to go on from by role (`dict[str, pathlib.Path]`): the published ones if `adapters`
+        names them, else those of a row.
+        """
         if not self.settings.adapters:
             return self.train(row)
         self._save_base()
         return {role: Path(self.settings.adapters) / f"mint-{role}-adapter" for role in ROLES}
 
-    def _reading_examples(self, role: str) -> Dataset:
-        return self._examples(self.data.readable, role, RATES_OF_READING, retrieved_share=0)
+    def reading_examples(self, role: str) -> Dataset:
+        """Examples of reading what is there to be read ([`datasets.Dataset`])."""
+        return self.examples(self.data.readable, role, RATES_OF_READING, retrieved_share=0)
 
     def _save_base(self) -> None:
         AdapterModels.save_base(self.settings.backbone, self.data.processor, self.settings.root / "mint-base")
 
-    def _examples(
+    def examples(
         self,
         samples: Dataset,
         role: str,
@@ -312,6 +186,7 @@ class Rows:
         processor: MintProcessor | None = None,
         **options,
     ) -> Dataset:
+        """[`tokenize_examples`] with what all rows have in common ([`datasets.Dataset`])."""
         return tokenize_examples(
             samples,
             role,
@@ -325,26 +200,13 @@ class Rows:
     def _co_training_folder(self, start: str) -> Path:
         return self.settings.folder / f"co-training-after-{start}"
 
-    def _written(self, role: str, start: str = WARM_UP) -> list[dict]:
+    def written(self, role: str, start: str = WARM_UP) -> list[dict]:
+        """What a role (`str`) wrote in the first iteration after the row `start` (`list[dict]`)."""
         return load_json_lines(self._co_training_folder(start) / "iteration-1" / f"{role}_samples.jsonl")
 
-    def _kept(self, role: str) -> list[dict]:
-        return [sample for sample in self._written(role) if sample["kept"]]
+    def kept(self, role: str) -> list[dict]:
+        """What the filter kept of what a role (`str`) wrote in the first iteration (`list[dict]`)."""
+        return [sample for sample in self.written(role) if sample["kept"]]
 
 
-CONTROLS = {
-    "continued": Rows.continued,
-    "no-exchange": Rows.no_exchange,
-    "no-filter": Rows.no_filter,
-    "no-auxiliary": Rows.no_auxiliary,
-}
-ROWS = CONTROLS | {
-    "basic": Rows.basic,
-    "auxiliary": Rows.auxiliary,
-    "substituted": Rows.substituted,
-    "more-labels": Rows.more_labels,
-    "whole-collection": Rows.whole_collection,
-    "query-likelihood": Rows.query_likelihood,
-    "grounded": Rows.grounded,
-    "co-trained": Rows.co_trained,
-}
+ROWS = {"basic": Rows.basic, "auxiliary": Rows.auxiliary} | CONTROLS | BOUNDS | LATER_STAGES

@@ -6,9 +6,10 @@ python examples/reproduction/run.py --config examples/configs/reproduction.yaml 
 
 import logging
 
+from controls import CONTROLS
 from data import Data
 from judging import judge, prediction_paths, print_scores
-from rows import CONTROLS, Rows
+from rows import Rows
 from settings import Settings
 from trl import TrlParser
 
