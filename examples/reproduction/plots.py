@@ -14,9 +14,10 @@ ROLES = {"rag": "o-", "gar": "s--"}
 CURVES = {
     ("basic", "rag"): "warm-up, labels only",
     ("auxiliary", "rag"): "+ auxiliary data",
+    ("continued", "rag"): "the same, continued",
     ("substituted", "rag"): "+ substituted titles",
     ("co-training-1", "rag"): "+ co-training",
-    ("co-trained", "rag"): "all stages, then co-training",
+    ("grounded", "rag"): "all stages (the checkpoints)",
     ("plain-gr", "baseline"): "plain generative retrieval",
     ("dense-tuned", "baseline"): "dense, tuned on the labels",
 }
@@ -24,17 +25,17 @@ CURVES = {
 
 def plot_label_efficiency(results: dict, path: Path) -> None:
     """
-    R-precision of MINT's RAG and of two baselines by the number of labels, with 95 % intervals.
+    R-precision of MINT's RAG and of two baselines by the number of labels, with 95 % intervals, side by side.
 
     Args:
         results (`dict`): what `tables.compute` gave.
         path (`pathlib.Path`): PNG to write.
     """
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(6, 4.2), layout="constrained")
     names = list(dict.fromkeys(system["labels"] for system in results["systems"]))
-    for curve, label in CURVES.items():
+    for number, (curve, label) in enumerate(CURVES.items()):
         points = [
-            (names.index(system["labels"]), system["groups"]["all"]["scores"]["r_precision"])
+            (names.index(system["labels"]) + 0.03 * number, system["groups"]["all"]["scores"]["r_precision"])
             for system in results["systems"]
             if (system["row"], system["strategy"]) == curve
         ]
@@ -43,11 +44,11 @@ def plot_label_efficiency(results: dict, path: Path) -> None:
             means = np.array([score["mean"] for score in scores])
             around = [means - [score["low"] for score in scores], [score["high"] for score in scores] - means]
             axes.errorbar(places, means, around, fmt="o-", capsize=3, label=label)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(np.arange(len(names)) + 0.015 * (len(CURVES) - 1), names)
     axes.set_xlabel("labels")
     axes.set_ylabel("R-precision")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)
 

@@ -180,7 +180,8 @@ def compute(
     Returns:
         `dict`: `systems` (see [`group_scores`]) and `comparisons` (see [`compare_groups`]), fit for JSON.
     """
-    order = sorted(scores, key=lambda system: (system[0].zfill(6), system))  # "all" behind the numbers
+    # By number, "all" behind them.
+    order = sorted(scores, key=lambda system: (system[0] == "all", system[0].zfill(6), system))
     systems, comparisons = [], []
     for labels, row, strategy in order:
         seeds = list(scores[labels, row, strategy])

@@ -46,6 +46,11 @@ def report(tmp_path, environment):
         {"id": f"creak-{n}", "output": [{"answer": answer}]} for n, answer in enumerate((RIGHT, WRONG, RIGHT))
     ]
     write_json_lines(results / "predictions" / "labels-250-seed-1" / "closed-book.baseline.jsonl", closed_book)
+    for labels in ("all", "1000"):
+        folder = results / "predictions" / f"labels-{labels}-seed-0"
+        folder.mkdir()
+        write_json_lines(folder / "bm25.baseline.jsonl", [record(title, n) for n, title in enumerate(ARTICLES)])
+        (folder / "labelled_titles.json").write_text(json.dumps(LABELLED[0]), encoding="utf-8")
     for (row, seed), answers in ANSWERS.items():
         folder = results / "answers" / f"labels-250-seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +84,10 @@ def test_tables_pool_seeds_and_compare_two_rows_by_the_seeds_that_both_have(repo
     assert (compared["first"], compared["second"], compared["seeds"]) == (["auxiliary", "rag"], ["basic", "rag"], 1)
     assert compared["groups"]["all"]["differences"]["r_precision"]["difference"] == approx(2 / 3)
     assert compared["groups"]["article not labelled"]["differences"]["r_precision"]["difference"] == 1
+
+
+def test_tables_go_by_the_number_of_labels_and_all_of_them_come_last(report):
+    assert list(dict.fromkeys(one["labels"] for one in report["systems"])) == ["250", "1000", "all"]
 
 
 def test_of_a_system_that_retrieves_nothing_only_answers_are_scored_and_compared(report, tmp_path):
