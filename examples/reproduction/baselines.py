@@ -176,7 +176,7 @@ class Baselines:
         return DenseRetriever(encoder, self.processor.collection, cache, compressed=compressed)
 
     def _examples(self, role: str, task: str, retriever: Retriever | None = None) -> Dataset:
-        """Examples of one task of the labels, as often as MINT's warm-up takes them."""
+        """Examples of one task of the labels, as often as `rates` says."""
         return tokenize_examples(
             self.data.train,
             role,

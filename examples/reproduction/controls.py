@@ -30,7 +30,7 @@ def continued(rows) -> dict[str, Path]:
 def no_exchange(rows) -> dict[str, Path]:
     """As the first iteration, but each model learns from its own kept samples."""
     rows.train("co-training-1")
-    return _instead_of_the_first_iteration(rows, "no-exchange", lambda role: rows.kept(role))
+    return _instead_of_the_first_iteration(rows, "no-exchange", rows.kept)
 
 
 def no_filter(rows) -> dict[str, Path]:
