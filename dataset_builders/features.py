@@ -2,10 +2,11 @@
 
 from datasets import Features, List, Value
 
-SOURCES = ("labelled", "llm", "rag", "gar", "collection", "substituted")
+SOURCES = ("labelled", "llm", "rag", "gar", "collection", "substituted", "sentence")
 """
 Who wrote a sample: a human, the external LLM, one of the two models, or nobody: a bare document, or, while training, a
-query in which another title was put ([`~dataset_builders.title_substitution.substitute_titles`]).
+query in which another title was put ([`~dataset_builders.title_substitution.substitute_titles`]), or a sentence of a
+document as a query ([`~dataset_builders.sentence_queries.sentence_queries`]).
 """
 
 CONFIDENCE_FEATURES = {

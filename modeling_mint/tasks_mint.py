@@ -195,7 +195,8 @@ def training_examples(
             # A labelled sample's docids are all relevant; a model's own are a ranking, of which the first is believed.
             for docid in docids if source == "labelled" else docids[:1]:
                 yield example(retrieval_task, docid, **inputs)
-    if source == "substituted":  # neither answer nor document fit the query any more
+    # Neither answer nor document fit a substituted query any more; a sentence is no query to answer or to write.
+    if source in ("substituted", "sentence"):
         return
     context = [(document(row)[0], text(row)) for row in list(context_rows) or rows[:1]]
     if answers and role == "rag" and context:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets
 from settings import (
+    RATES_BESIDE_SENTENCES,
     RATES_OF_BRIEF_READING,
     RATES_OF_QUERIES,
     RATES_OF_READING,
     RATES_OF_REMEMBERING,
     RATES_OF_REPETITION,
     RATES_OF_SUBSTITUTION,
+    SENTENCES,
     title_substitutions,
 )
 
+from dataset_builders.sentence_queries import sentence_queries
 from trainers.task_examples import tokenize_examples
 
 
@@ -80,6 +83,32 @@ def grounded(rows) -> dict[str, Path]:
     return start | rows.train_roles("grounded", {"rag": start["rag"]}, examples, 5e-4)
 
 
+def sentences(rows) -> dict[str, Path]:
+    """
+    The models that were trained longest, or published adapters, gone on with sentences of all articles as queries, and
+    some of the labels again. A sentence of an article is a claim that the article supports.
+    """
+    processor = rows.data.processor
+    queries = sentence_queries(
+        processor.collection, range(len(processor.collection)), SENTENCES, answer="SUPPORTS", seed=rows.settings.seed
+    )
+
+    def examples(role: str) -> Dataset:
+        seed = rows.settings.seed + 3
+        labels = rows.examples(rows.data.train, role, RATES_BESIDE_SENTENCES, seed=seed)
+        answers = rows.examples(
+            rows.data.train,
+            role,
+            RATES_OF_BRIEF_READING,
+            rows.data.brief_processor,
+            retrieved_share=0.2,
+            seed=seed,
+        )
+        return concatenate_datasets([rows.examples(queries, role, {}), labels, answers])
+
+    return rows.train_roles("sentences", rows.started_from("grounded"), examples, 5e-4)
+
+
 def co_trained(rows) -> dict[str, Path]:
     """The models that were trained longest, or published adapters, after one iteration of co-training."""
     return rows.co_training("grounded", rows.started_from("grounded"), 1)
@@ -90,5 +119,6 @@ LATER_STAGES = {
     "whole-collection": whole_collection,
     "query-likelihood": query_likelihood,
     "grounded": grounded,
+    "sentences": sentences,
     "co-trained": co_trained,
 }

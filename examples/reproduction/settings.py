@@ -155,6 +155,15 @@ RATES_OF_READING = dict.fromkeys(RATES_OF_SUBSTITUTION, 0) | {"grounded_answer":
 RATES_OF_BRIEF_READING = RATES_OF_READING | {"grounded_answer": 0.25}
 # What a stage of other tasks must not make RAG forget.
 RATES_OF_REMEMBERING = {"query_to_docid": 0.5, "document_to_query": 0.2, "grounded_answer": 0}
+# Of the labels, beside the sentences of all articles.
+RATES_BESIDE_SENTENCES = {
+    "query_to_docid": 0.5,
+    "query_answer_to_docid": 0.5,
+    "closed_book_answer": 0.5,
+    "grounded_answer": 0,
+    "document_to_query": 0.1,
+}
+SENTENCES = 2  # of each article
 FEW_LABELS = 500  # to train on: below that
 
 
