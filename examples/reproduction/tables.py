@@ -47,6 +47,7 @@ COMPARISONS = [
         for row, before in (
             ("query-likelihood", "whole-collection"),
             ("grounded", "query-likelihood"),
+            ("sentences", "grounded"),
             ("co-trained", "grounded"),
         )
         for strategy in ("rag", "gar", "ensemble")
@@ -74,6 +75,7 @@ COMPARISONS = [
             "whole-collection",
             "query-likelihood",
             "grounded",
+            "sentences",
             "co-trained",
         )
         for strategy in ("rag", "ensemble")
