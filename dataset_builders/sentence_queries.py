@@ -35,7 +35,8 @@ def sentence_queries(
 
     Args:
         collection (`datasets.Dataset`):
-            Documents with the columns of [`~dataset_builders.features.COLLECTION_FEATURES`].
+            Documents with the columns of [`~dataset_builders.features.COLLECTION_FEATURES`], or of sections; these
+            name their page.
         rows (`Iterable[int]`):
             Rows of the documents to take sentences of.
         per_document (`int`):
@@ -55,7 +56,9 @@ def sentence_queries(
     """
     if per_document < 1:
         raise ValueError(f"`per_document` is {per_document}; it must be at least 1.")
-    titles, texts = collection["title"][:], collection["text"][:]
+    docids, texts = collection["title"][:], collection["text"][:]
+    # Sections speak of their page.
+    titles = collection["page"][:] if "page" in collection.column_names else docids
     forms = TitleForms(titles)
     rng = random.Random(seed)
     made = []
@@ -72,9 +75,9 @@ def sentence_queries(
                     id=f"sentence-{row}-{number}",
                     query=query.lower() if rng.random() < LOWER_CASE_SHARE else query,
                     answers=[answer] if answer else [],
-                    docids=[titles[row]],
+                    docids=[docids[row]],
                     rows=[row],
-                    provenance=[[titles[row]]],
+                    provenance=[[docids[row]]],
                     source="sentence",
                 )
             )

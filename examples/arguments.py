@@ -44,6 +44,10 @@ class RunArguments:
             really returns, gold or not.
         title_substitutions (`int`, *optional*, defaults to 0): samples to make of each query that names its article,
             labelled or its partner's, by putting the title of a related article there; see [`substitute_titles`].
+        sentence_queries (`int`, *optional*, defaults to 0): sentences to take of each document of the slice as queries
+            that lead to it; see [`~dataset_builders.sentence_queries.sentence_queries`].
+        sentence_answer (`str`, *optional*): the answer that GAR has beside such a query: `"SUPPORTS"` where queries
+            are claims. Without it GAR learns nothing from them.
         num_beams (`int`, *optional*, defaults to 10): beams of the docid search.
         strategy (`str`, *optional*, defaults to `"ensemble"`): how `ask.py` and the web page answer.
         inference_batch_size (`int`, *optional*, defaults to 16): queries worked on at a time.
@@ -78,6 +82,8 @@ class RunArguments:
     title_substitutions: int = field(
         default=0, metadata={"help": "Samples to make of each query by putting another title there."}
     )
+    sentence_queries: int = field(default=0, metadata={"help": "Sentences of each document to take as queries."})
+    sentence_answer: str = field(default="", metadata={"help": "GAR's answer to them: SUPPORTS, if they are claims."})
     num_beams: int = field(default=10, metadata={"help": "Beams of the docid search."})
     strategy: str = field(
         default="ensemble",
@@ -93,6 +99,9 @@ class RunArguments:
             value = getattr(self, name)
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+        for name in ("title_substitutions", "sentence_queries"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 (none).")
         if self.num_beams < 5:
             raise ValueError(f"num_beams is {self.num_beams}; a search for 5 documents takes at least 5 beams.")
 

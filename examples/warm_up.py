@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback
 
 from dataset_builders.bm25 import Bm25Retriever
 from dataset_builders.features import SAMPLE_FEATURES, new_sample
+from dataset_builders.sentence_queries import sentence_queries
 from modeling_mint import MintProcessor
 from trainers.dev_judge import DevJudge
 from trainers.role_models import AdapterModels, FullModels
@@ -77,20 +78,23 @@ def warm_up_examples(settings: Settings, folder: RunFolder, processor: MintProce
         if not all(path.is_dir() for path in paths.values()):
             titles, texts = processor.collection["title"][:], processor.collection["text"][:]
             retriever = Bm25Retriever(titles, texts)
-            samples = concatenate_datasets(
-                [
-                    load_dataset(str(folder.pseudo), "basic", split="train"),
-                    load_dataset(str(folder.pseudo), "auxiliary", split="train"),
-                    index_samples(folder.facts("build_collection")["index_rows"], titles),
-                ]
-            )
+            run, rows = settings.run, folder.facts("build_collection")["index_rows"]
+            parts = [
+                load_dataset(str(folder.pseudo), "basic", split="train"),
+                load_dataset(str(folder.pseudo), "auxiliary", split="train"),
+                index_samples(rows, titles),
+            ]
+            if run.sentence_queries:
+                number, answer = run.sentence_queries, run.sentence_answer
+                parts.append(sentence_queries(processor.collection, rows, number, answer=answer, seed=run.seed))
+            samples = concatenate_datasets(parts)
             for role, path in paths.items():
                 examples = tokenize_examples(
                     samples,
                     role,
                     processor,
                     retriever=retriever,
-                    seed=settings.run.seed,
+                    seed=run.seed,
                     **example_options(settings),
                 )
                 with whole_folder(path) as partial:

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from dataset_builders.features import COLLECTION_FEATURES, SAMPLE_FEATURES
+from dataset_builders.features import COLLECTION_FEATURES, SAMPLE_FEATURES, SECTION_COLLECTION_FEATURES
 from dataset_builders.sentence_queries import MAX_CHARS, sentence_queries
 from modeling_mint.tasks_mint import training_examples
 
@@ -75,6 +75,14 @@ def test_long_sentences_are_cut_at_a_word():
     document = {"title": "Pi", "text": "Its digits are " + "three " * 100 + ".", "related": [], "metadata": "{}"}
     (query,) = sentence_queries(Dataset.from_list([document], features=COLLECTION_FEATURES), [0], 1)["query"]
     assert MAX_CHARS - len("three") <= len(query) <= MAX_CHARS and query.endswith("three")
+
+
+def test_section_is_asked_for_with_its_page_masked():
+    section = {"title": "Jazz > Origins", "page": "Jazz", "text": "The origins of jazz lie in blues and ragtime."}
+    sections = Dataset.from_list([section | {"related": [], "metadata": "{}"}], features=SECTION_COLLECTION_FEATURES)
+    made = sentence_queries(sections, [0], 1)
+    assert made["query"][0].lower() == "the origins of it lie in blues and ragtime."
+    assert made["docids"][:] == [["Jazz > Origins"]]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,12 @@ def test_missing_options_and_malformed_task_rates_are_named(build_in_process, tm
         build_in_process(tmp_path, task_rates="query_to_docid=3")
 
 
+@pytest.mark.parametrize("name", ["title_substitutions", "sentence_queries"])
+def test_numbers_of_made_queries_below_none_are_refused_before_any_work(build_in_process, tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is -1; it must be at least 0"):
+        build_in_process(tmp_path, **{name: -1})
+
+
 def test_error_that_no_user_made_keeps_its_traceback():
     from run_folder import plain_errors
 

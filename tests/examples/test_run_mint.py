@@ -171,8 +171,9 @@ def test_full_models_are_trained_without_a_base_or_adapters(command, run, tmp_pa
 
 
 @pytest.mark.slow
-def test_warm_up_judges_its_models_and_stops_early(command, run, tmp_path):
+def test_warm_up_learns_sentences_too_judges_its_models_and_stops_early(command, run, tmp_path):
     options = {"eval_steps": 1, "save_steps": 1, "early_stopping_patience": 2, "report_to": "tensorboard"}
+    options |= {"sentence_queries": 1, "sentence_answer": "SUPPORTS"}
     for script in ("build_collection", "generate_auxiliary", "warm_up"):
         ended = run(command(script, tmp_path, learning_rate="0", warm_up_epochs="3", **options))
         assert ended.returncode == 0, ended.stderr
@@ -181,6 +182,9 @@ def test_warm_up_judges_its_models_and_stops_early(command, run, tmp_path):
         judged = [entry for entry in log if "eval_r_precision" in entry]
         # Nothing is learnt, so the first is the best and the two after it end the training.
         assert len(judged) == 3 and {"eval_loss", "eval_kilt_em"} <= judged[0].keys()
+    examples = json.loads((tmp_path / "work" / "warm_up.json").read_text(encoding="utf-8"))["examples"]
+    labelled, bare = SPLITS.count("train"), examples["rag"]["document_to_docid"]
+    assert bare > 0 and examples["rag"]["query_to_docid"] == examples["gar"]["query_answer_to_docid"] == labelled + bare
 
 
 @pytest.mark.slow
