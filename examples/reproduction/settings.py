@@ -38,8 +38,9 @@ class Settings:
             labels in `train` that were not drawn, `"held_out"`, 700 or half of them, to choose a method by, or
             `"answers"`, the open questions whose answer stands in their article, since `dev` has few.
         adapters (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted`,
-            `whole-collection`, `query-likelihood`, `grounded` and `co-trained` go on from. Defaults to `auxiliary`, to
-            the first iteration of co-training, and to the one before in this order.
+            `whole-collection`, `query-likelihood`, `grounded`, `sentences` and `co-trained` go on from. Defaults to
+            `auxiliary`, to the first iteration of co-training, and to the one before in this order, but for
+            `co-trained`, which goes on from `grounded` too.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
         documents_per_iteration (`int`, *optional*, defaults to 1280): articles that each model writes for in one.

@@ -184,7 +184,9 @@ def test_warm_up_learns_sentences_too_judges_its_models_and_stops_early(command,
         assert len(judged) == 3 and {"eval_loss", "eval_kilt_em"} <= judged[0].keys()
     examples = json.loads((tmp_path / "work" / "warm_up.json").read_text(encoding="utf-8"))["examples"]
     labelled, bare = SPLITS.count("train"), examples["rag"]["document_to_docid"]
-    assert bare > 0 and examples["rag"]["query_to_docid"] == examples["gar"]["query_answer_to_docid"] == labelled + bare
+    assert (
+        bare > 0 and examples["rag"]["query_to_docid"] == examples["gar"]["query_answer_to_docid"] == labelled + bare
+    )
 
 
 @pytest.mark.slow
