@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from datasets import Dataset
 
-from modeling_mint.tasks_mint import mask_title, shorten, without_brackets
+from modeling_mint.tasks_mint import mask_title, shorten
 
 from .features import SAMPLE_FEATURES, new_sample
 from .passages import single_line
@@ -56,16 +56,16 @@ def sentence_queries(
     """
     if per_document < 1:
         raise ValueError(f"`per_document` is {per_document}; it must be at least 1.")
-    docids, texts = collection["title"][:], collection["text"][:]
+    rows, docids = list(rows), collection["title"][:]
     # Sections speak of their page.
     titles = collection["page"][:] if "page" in collection.column_names else docids
     forms = TitleForms(titles)
     rng = random.Random(seed)
     made = []
-    for row in rows:
+    for row, text in zip(rows, collection.select(rows)["text"], strict=True):
         short = forms.of(row)
         name = short.get("last word") or (short.get("name") if forms.names[row] != titles[row] else None)
-        for number, sentence in _drawn(_sentences(texts[row]), per_document, rng):
+        for number, sentence in _drawn(_sentences(text), per_document, rng):
             named = name is not None and rng.random() < SHORT_FORM_SHARE
             query = shorten(
                 _naming(sentence, titles[row], name) if named else mask_title(sentence, titles[row]), MAX_CHARS
@@ -99,6 +99,4 @@ def _drawn(sentences: list[str], number: int, rng: random.Random) -> list[tuple[
 
 def _naming(sentence: str, title: str, name: str) -> str:
     """The sentence with the short name in the place of the title, or of the pronoun that it begins with."""
-    titles = sorted({title, without_brackets(title)}, key=len, reverse=True)
-    pattern = "|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in titles)
-    return re.sub(rf"{pattern}|^(?:He|She|It|They)\b", lambda _: name, sentence, flags=re.IGNORECASE)
+    return re.sub(r"^(?:He|She|It|They)\b", lambda _: name, mask_title(sentence, title, mask=name))

@@ -85,9 +85,9 @@ def without_brackets(title: str) -> str:
     return re.sub(r"\s*\([^)]*\)$", "", title)
 
 
-def mask_title(text: str, title: str) -> str:
+def mask_title(text: str, title: str, mask: str = "it") -> str:
     """
-    Replaces the title (and the title without its part in brackets) in a document's text by "it".
+    Replaces the title (and the title without its part in brackets) in a document's text by "it", or by another mask.
 
     Most lead texts begin with their title, so that `document_to_docid` would teach copying only; with the title masked
     out the model has to know the document by what it says. Sections speak of their page by its title too, so that is
@@ -95,7 +95,7 @@ def mask_title(text: str, title: str) -> str:
     """
     names = {title, without_brackets(title)} - {""}
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", "it", text, flags=re.IGNORECASE)
+    return re.sub(rf"(?<!\w)(?:{pattern})(?!\w)", lambda _: mask, text, flags=re.IGNORECASE)
 
 
 def format_prompt(
@@ -195,7 +195,7 @@ def training_examples(
             # A labelled sample's docids are all relevant; a model's own are a ranking, of which the first is believed.
             for docid in docids if source == "labelled" else docids[:1]:
                 yield example(retrieval_task, docid, **inputs)
-    # Neither answer nor document fit a substituted query any more; a sentence is no query to answer or to write.
+    # Neither answer nor document fit a substituted query any more; a sentence asks nothing that could be answered.
     if source in ("substituted", "sentence"):
         return
     context = [(document(row)[0], text(row)) for row in list(context_rows) or rows[:1]]
