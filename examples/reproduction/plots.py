@@ -1,16 +1,14 @@
 """The plots of the reproduction."""
 
-import json
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from settings import WARM_UP
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-ROLES = {"rag": "o-", "gar": "s--"}
+STYLES = {"rag": "o-", "gar": "s--"}
 CURVES = {
     ("basic", "rag"): "warm-up, labels only",
     ("auxiliary", "rag"): "+ auxiliary data",
@@ -53,38 +51,26 @@ def plot_label_efficiency(results: dict, path: Path) -> None:
     pyplot.close(figure)
 
 
-def plot_iterations(kept: Path, results: dict, path: Path) -> None:
+def plot_iterations(results: dict, path: Path) -> None:
     """
-    Over co-training's iterations: R-precision on the dev queries (left), and how often the first docid of a sample is
-    the article that it was written from, of all samples and of those kept (right); means over seeds at the smallest
-    number of labels.
+    Over co-training's iterations, at the smallest number of labels: R-precision on the dev queries (left), and how
+    often the first docid of a sample is the article that it was written from, of all samples and of those kept
+    (right).
 
     Args:
-        kept (`pathlib.Path`): folder of what the reproduction keeps.
-        results (`dict`): what `tables.compute` gave.
-        path (`pathlib.Path`): PNG to write.
+        results (`dict`): what `tables.compute` gave, with the `iterations` of `compute_iterations`.
+        path (`pathlib.Path`): PNG to write, if there was an iteration.
     """
+    if not results["iterations"]:
+        return
+    by_role = results["iterations"][0]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    labels = results["systems"][0]["labels"]
-    for role, style in ROLES.items():
-        points = {}
-        for system in results["systems"]:
-            if (system["labels"], system["strategy"]) == (labels, role):
-                iteration = 0 if system["row"] == WARM_UP else _iteration(system["row"])
-                points[iteration] = system["groups"]["all"]["scores"]["r_precision"]["mean"]
-        points.pop(None, None)
-        left.plot(list(points), list(points.values()), style, label=role.upper())
-
-        precision = {"written": {}, "kept": {}}
-        for report in sorted(kept.glob(f"reports/labels-{labels}-seed-*/iteration-*.json")):
-            report = json.loads(report.read_text(encoding="utf-8"))
-            for which, by_iteration in precision.items():
-                by_iteration.setdefault(report["iteration"], []).append(report["precision"][role][which])
-        for which, by_iteration in precision.items():
-            means = [np.mean([value for value in values if value is not None]) for values in by_iteration.values()]
-            right.plot(
-                list(by_iteration), means, style, label=f"{role.upper()}, {which}", alpha=0.5 + (which == "kept") / 2
-            )
+    for role, style in STYLES.items():
+        found = by_role[role]["r_precision"]
+        left.plot(range(len(found)), found, style, label=role.upper())
+        for which, alpha in (("written", 0.5), ("kept", 1.0)):
+            shares = np.array(by_role[role][which], float)
+            right.plot(range(1, len(found)), shares, style, label=f"{role.upper()}, {which}", alpha=alpha)
     left.set_ylabel("R-precision on dev")
     right.set_ylabel("first docid is the source")
     for axes in (left, right):
@@ -94,7 +80,3 @@ def plot_iterations(kept: Path, results: dict, path: Path) -> None:
         axes.legend()
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)
-
-
-def _iteration(row: str) -> int | None:
-    return int(row.removeprefix("co-training-")) if row.startswith("co-training-") else None

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from answers import System, answer_scores, answers_markdown, compute_answers, found_predictions
 from data import TITLE
+from iterations import compute_iterations
 from judging import STRATEGY
 from plots import plot_iterations, plot_label_efficiency
 from transformers import HfArgumentParser
@@ -267,6 +268,8 @@ def as_json(results: dict) -> str:
 def _rounded(value):
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
     return round(value, 5) if isinstance(value, float) else value
 
 
@@ -280,15 +283,17 @@ def main() -> None:
     target, gold = Path(arguments.results), read_gold(arguments.dev, TITLE)
     indexed = json.loads((target / "index_titles.json").read_text(encoding="utf-8"))
     predictions = target / "predictions"
-    results = compute(load_scores(predictions, gold), dev_groups(gold, indexed), labelled_articles(predictions, gold))
+    scores = load_scores(predictions, gold)
+    results = compute(scores, dev_groups(gold, indexed), labelled_articles(predictions, gold))
     answers = answer_scores(target, gold, read_gold(arguments.train, TITLE))
     answered = compute_answers(answers, COMPARISONS)
     results |= {f"answers_{name}": entries for name, entries in answered.items()}
+    results["iterations"] = compute_iterations(target, scores)
     write_text(target / "results.json", as_json(results))
     tables = f"{markdown(results)}\nAnswers that stand in their article:\n\n{answers_markdown(answered)}"
     write_text(target / "tables.md", tables)
     plot_label_efficiency(results, target / "label_efficiency.png")
-    plot_iterations(target, results, target / "iterations.png")
+    plot_iterations(results, target / "iterations.png")
     print(tables)
 
 

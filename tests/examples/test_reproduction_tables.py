@@ -11,11 +11,17 @@ from tests.examples.test_reproduction import run
 approx = partial(pytest.approx, abs=1e-5)  # the report has five decimals
 
 ARTICLES = ["Cairo", "Nile", "Soup"]
-FOUND = {  # by row and seed, whether the article of each query is found
-    ("basic", 0): [1, 1, 0],
-    ("basic", 1): [0, 1, 0],
-    ("auxiliary", 1): [1, 1, 1],
+FOUND = {  # by row, role and seed, whether the article of each query is found
+    ("basic", "rag", 0): [1, 1, 0],
+    ("basic", "rag", 1): [0, 1, 0],
+    ("auxiliary", "rag", 1): [1, 1, 1],
+    ("auxiliary", "gar", 1): [1, 0, 0],
+    ("co-training-1", "rag", 0): [0, 0, 0],
+    ("co-training-1", "gar", 0): [0, 0, 0],
+    ("co-training-1", "rag", 1): [1, 1, 0],
+    ("co-training-1", "gar", 1): [1, 1, 1],
 }
+PRECISION = {"rag": {"written": 0.5, "kept": 0.75}, "gar": {"written": 0.25, "kept": None}}
 RIGHT, WRONG = "SUPPORTS", "REFUTES"
 ANSWERS = {  # by row and seed, what is answered to labels that were not drawn
     ("basic", 1): {3: RIGHT, 4: WRONG},
@@ -36,11 +42,11 @@ def report(tmp_path, environment):
     gold[2]["meta"] = {"task": "open_qa", "answer_in_document": True}
     write_json_lines(dev, gold)
     write_json_lines(train, [record("Soup", number) | {"input": "What is soup?"} for number in (3, 4)])
-    for (row, seed), found in FOUND.items():
+    for (row, role, seed), found in FOUND.items():
         folder = results / "predictions" / f"labels-250-seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         titles = [title if hit else "Peace" for title, hit in zip(ARTICLES, found, strict=True)]
-        write_json_lines(folder / f"{row}.rag.jsonl", [record(title, n) for n, title in enumerate(titles)])
+        write_json_lines(folder / f"{row}.{role}.jsonl", [record(title, n) for n, title in enumerate(titles)])
         (folder / "labelled_titles.json").write_text(json.dumps(LABELLED[seed]), encoding="utf-8")
     closed_book = [
         {"id": f"creak-{n}", "output": [{"answer": answer}]} for n, answer in enumerate((RIGHT, WRONG, RIGHT))
@@ -55,6 +61,10 @@ def report(tmp_path, environment):
         folder = results / "answers" / f"labels-250-seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         write_json_lines(folder / f"{row}.rag.jsonl", [record("Soup", n, answer) for n, answer in answers.items()])
+    for seed in (0, 1):
+        folder = results / "reports" / f"labels-250-seed-{seed}"
+        folder.mkdir(parents=True)
+        (folder / "iteration-1.json").write_text(json.dumps({"precision": PRECISION}), encoding="utf-8")
     (results / "index_titles.json").write_text('["Soup"]', encoding="utf-8")
     run(environment, "tables", "--train", train, "--dev", dev, "--results", results)
     return json.loads((results / "results.json").read_text(encoding="utf-8"))
@@ -90,11 +100,23 @@ def test_tables_go_by_the_number_of_labels_and_all_of_them_come_last(report):
     assert list(dict.fromkeys(one["labels"] for one in report["systems"])) == ["250", "1000", "all"]
 
 
+def test_iterations_are_followed_over_the_seeds_of_which_each_is_judged(report, tmp_path):
+    # Of seed 0 the warm-up was not judged.
+    rag = {"r_precision": approx([1, 2 / 3]), "written": [0.5], "kept": [0.75]}
+    gar = {"r_precision": approx([1 / 3, 1]), "written": [0.25], "kept": [None]}
+    assert report["iterations"] == [{"labels": "250", "seeds": 1, "rag": rag, "gar": gar}]
+    assert (tmp_path / "results" / "iterations.png").is_file()
+
+
 def test_of_a_system_that_retrieves_nothing_only_answers_are_scored_and_compared(report, tmp_path):
     (closed_book,) = [one for one in report["systems"] if one["row"] == "closed-book"]
     scores = closed_book["groups"]["all"]["scores"]
     assert scores["em"]["mean"] == approx(2 / 3) and not {"r_precision", "kilt_em"} & scores.keys()
-    (compared,) = [one for one in report["comparisons"] if one["second"][0] == "closed-book"]
+    (compared,) = [
+        one
+        for one in report["comparisons"]
+        if one["first"] == ["auxiliary", "rag"] and one["second"][0] == "closed-book"
+    ]
     differences = compared["groups"]["all"]["differences"]
     assert differences["em"]["difference"] == approx(1 / 3) and "r_precision" not in differences
     tables = (tmp_path / "results" / "tables.md").read_text(encoding="utf-8").split("\n\n")
