@@ -8,7 +8,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402
 
-STYLES = {"rag": "o-", "gar": "s--"}
+STYLES = {"rag": "C0o-", "gar": "C1s--"}
 CURVES = {
     ("basic", "rag"): "warm-up, labels only",
     ("auxiliary", "rag"): "+ auxiliary data",
