@@ -23,8 +23,7 @@ def compute_iterations(kept: Path, scores: dict) -> list[dict]:
         often the first docid of a sample is the article that it was written from (`None` where nothing was kept).
     """
     found = []
-    numbers = {labels for labels, row, _ in scores if row == WARM_UP}
-    for labels in sorted(numbers, key=lambda labels: (labels == "all", labels.zfill(6))):
+    for labels in dict.fromkeys(labels for labels, row, _ in scores if row == WARM_UP):
         rows = [WARM_UP]
         while (labels, f"co-training-{len(rows)}", "rag") in scores:
             rows.append(f"co-training-{len(rows)}")
@@ -41,9 +40,8 @@ def compute_iterations(kept: Path, scores: dict) -> list[dict]:
         ]
         found.append({"labels": labels, "seeds": len(seeds)} | {role: {} for role in ROLES})
         for role in ROLES:
-            found[-1][role]["r_precision"] = [
-                float(np.mean([scores[labels, row, role][seed]["r_precision"] for seed in seeds])) for row in rows
-            ]
+            means = [np.mean([scores[labels, row, role][seed]["r_precision"] for seed in seeds]) for row in rows]
+            found[-1][role]["r_precision"] = [float(mean) for mean in means]
             for which in ("written", "kept"):
                 shares = [[one["precision"][role][which] for one in of_all] for of_all in reports]
                 found[-1][role][which] = [None if None in of_all else float(np.mean(of_all)) for of_all in shares]

@@ -112,8 +112,8 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, Sco
         gold (`list[GoldQuery]`): the dev queries.
 
     Returns:
-        `dict[System, dict[str, Scores]]`: by system and by folder, one a seed, the scores of each query; those of the
-        answers alone where nothing is retrieved.
+        `dict[System, dict[str, Scores]]`: by system, the fewest labels first, and by folder, one a seed, the scores of
+        each query; those of the answers alone where nothing is retrieved.
     """
     found: dict[System, dict[str, Scores]] = {}
     for system, path in found_predictions(root):
@@ -122,7 +122,9 @@ def load_scores(root: Path, gold: list[GoldQuery]) -> dict[System, dict[str, Sco
         if not any(one.docids for one in predictions):
             scores = {name: scores[name] for name in ANSWER_METRICS}
         found.setdefault(system, {})[path.parent.name] = scores
-    return found
+    # By number, "all" behind them.
+    order = sorted(found, key=lambda system: (system[0] == "all", system[0].zfill(6), system))
+    return {system: found[system] for system in order}
 
 
 def labelled_articles(root: Path, gold: list[GoldQuery]) -> dict[str, np.ndarray]:
@@ -183,16 +185,14 @@ def compute(
     Returns:
         `dict`: `systems` (see [`group_scores`]) and `comparisons` (see [`compare_groups`]), fit for JSON.
     """
-    # By number, "all" behind them.
-    order = sorted(scores, key=lambda system: (system[0] == "all", system[0].zfill(6), system))
     systems, comparisons = [], []
-    for labels, row, strategy in order:
+    for labels, row, strategy in scores:
         seeds = list(scores[labels, row, strategy])
         found = {}
         for own, among in _pooled([scores[labels, row, strategy]], seeds, groups, labelled):
             found |= group_scores(own[0], among)
         systems.append({"labels": labels, "row": row, "strategy": strategy, "seeds": len(seeds), "groups": found})
-    for labels in dict.fromkeys(labels for labels, _, _ in order):
+    for labels in dict.fromkeys(labels for labels, _, _ in scores):
         for first, second in COMPARISONS:
             pair = [scores.get((labels, *system), {}) for system in (first, second)]
             if seeds := [seed for seed in pair[0] if seed in pair[1]]:
