@@ -84,7 +84,12 @@ def test_partner_may_be_a_model_and_the_strategy_defaults_to_the_role(models, pr
 def test_list_of_questions_gives_a_list_and_a_list_of_one_a_list_of_one(ask):
     results = ask(QUESTIONS)
     assert [one["answer"] for one in results] == [ask(question)["answer"] for question in QUESTIONS]
-    assert ask([QUESTION]) == results[:1]
+    [alone] = ask([QUESTION])
+    # A smaller batch is summed up in another order, so that scores differ in their last digits.
+    assert alone == results[0] | {
+        "score": pytest.approx(results[0]["score"], rel=1e-4),
+        "documents": [one | {"score": pytest.approx(one["score"], rel=1e-4)} for one in results[0]["documents"]],
+    }
     assert ask([]) == []
 
 
