@@ -94,7 +94,9 @@ def read_found(model, processor, queries: list[str], found: RetrievalOutput, **b
     return query_log_probs(model, processor, queries, rows, **batching)
 
 
-def rank_by_reading(found: RetrievalOutput, log_probs: list[list[float]], weight: float) -> RetrievalOutput:
+def rank_by_reading(
+    found: RetrievalOutput, log_probs: list[list[float]], weight: float, k: int | None = None
+) -> RetrievalOutput:
     """
     Ranks what was found anew, by `log p(d | q) + weight * (log p(q | d) - M)`, where `M` is the highest `log p(q | d)`
     of those read. Documents that were not read are taken to be as good as that, and still none of them comes first.
@@ -106,15 +108,17 @@ def rank_by_reading(found: RetrievalOutput, log_probs: list[list[float]], weight
             What [`read_found`] gave for them.
         weight (`float`):
             Of the query's log-probability, at least 0: that has some twenty tokens, a docid three.
+        k (`int`, *optional*):
+            Documents to return per query; all by default.
 
     Returns:
-        [`RetrievalOutput`]: the same documents; those with equal scores keep their order.
+        [`RetrievalOutput`]: the same documents, or the best `k` of them; those with equal scores keep their order.
     """
     ranked = RetrievalOutput([], [], [])
     for docids, scores, rows, read in zip(found.docids, found.scores, found.rows, log_probs, strict=True):
         gains = [weight * (log_prob - max(read)) for log_prob in read] + [0.0] * (len(scores) - len(read))
         sums = [score + gain for score, gain in zip(scores, gains, strict=True)]
-        order = sorted(range(len(sums)), key=lambda place: -sums[place])
+        order = sorted(range(len(sums)), key=lambda place: -sums[place])[:k]
         ranked.docids.append([docids[place] for place in order])
         ranked.scores.append([sums[place] for place in order])
         ranked.rows.append([rows[place] for place in order])

@@ -117,9 +117,9 @@ class StrategyInference:
         fusion (`str`, *optional*, defaults to `"softmax"`):
             How `"ensemble"` merges rankings, see [`fuse`].
         query_likelihood_weight (`float`, *optional*):
-            How much it counts in the ranking of the `k` documents found (so never with `k=1`) whether a text is one to
-            be asked the query, see [`~modeling_mint.query_likelihood.rank_by_reading`]; 0.0 reads nothing. Defaults to
-            each model's own, which was calibrated.
+            How much it counts in the ranking of the documents found, one per beam, whether a text is one to be asked
+            the query, see [`~modeling_mint.query_likelihood.rank_by_reading`]; the best `k` are returned. 0.0 reads
+            nothing. Defaults to each model's own, which was calibrated.
         trie ([`TitleTrie`], *optional*):
             Part of the processor's trie to retrieve from, such as the documents of a topic
             (`processor.trie.subset(rows)`).
@@ -220,18 +220,21 @@ class StrategyInference:
 
     def _retrieve(self, role: str, answers: list[str] | None = None) -> RetrievalOutput:
         model = self._model(role)
+        weight = self.query_likelihood_weight
+        if weight is None:
+            weight = model.config.query_likelihood_weight
+        k, num_beams = self.search["k"], self.search["num_beams"]
+        # What is read is ranked anew: all that the beams hold may come among the first `k`.
+        search = self.search | {"k": (num_beams or max(k, 10)) if weight else k}
         with self._at_work("retrieval", model):
             if not self.trace:
-                found = model.retrieve(self.queries, self.processor, answers=answers, **self.search)
+                found = model.retrieve(self.queries, self.processor, answers=answers, **search)
             else:
                 with BeamTrace(model) as self.traces[role]:
-                    found = model.retrieve(self.queries, self.processor, answers=answers, **self.search)
-            weight = self.query_likelihood_weight
-            if weight is None:
-                weight = model.config.query_likelihood_weight
+                    found = model.retrieve(self.queries, self.processor, answers=answers, **search)
             if weight:
                 log_probs = read_found(model, self.processor, self.queries, found, **self.batching)
-                found = rank_by_reading(found, log_probs, weight)
+                found = rank_by_reading(found, log_probs, weight, k)
         self.documents[role] = found
         return found
 

@@ -39,6 +39,7 @@ def test_reading_ranks_by_the_weighted_sum_of_both_log_probabilities():
     ranked = rank_by_reading(found, log_probs, 0.25)
     assert ranked.docids == [["b", "a", "c"], ["d"]] and ranked.rows == [[5, 4, 6], [7]]
     assert ranked.scores == [[-2.0, -3.5, -3.75], [-1.0]]
+    assert rank_by_reading(found, log_probs, 0.25, k=2).docids == [["b", "a"], ["d"]]
 
 
 def test_documents_out_of_reach_are_not_read_and_never_come_first(kind, models, processors):

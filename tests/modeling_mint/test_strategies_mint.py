@@ -61,19 +61,32 @@ def test_strategy_is_composed_of_its_parts(strategy, answers, found, temperature
 @pytest.mark.parametrize("given", [False, True])
 def test_models_that_read_rank_by_what_the_documents_say_too(given, kind, pair, processors):
     processor, made = processors[kind], parts(pair, processors[kind])
+    beams = parts(pair, processor, k=10)
     options = {"query_likelihood_weight": 99.0} if given else {}
     for model in pair.values():
         model.calibrate(model.config.role, query_likelihood_weight=1.0 if given else 99.0)
     inference = StrategyInference(QUESTIONS, processor, **pair, **options)
     for role, found in (("rag", inference.rag_documents), ("gar", inference.gar_documents)):
-        log_probs = read_found(pair[role], processor, QUESTIONS, made[f"{role}_found"])
-        expected = rank_by_reading(made[f"{role}_found"], log_probs, 99.0)
-        assert found.rows == expected.rows and found.rows != made[f"{role}_found"].rows
-        assert inference.run(role).rows == expected.rows
+        log_probs = read_found(pair[role], processor, QUESTIONS, beams[f"{role}_found"])
+        expected = rank_by_reading(beams[f"{role}_found"], log_probs, 99.0)
+        assert found.rows == [rows[:5] for rows in expected.rows] != made[f"{role}_found"].rows
+        assert found.scores == [pytest.approx(scores[:5]) for scores in expected.scores]
+        assert inference.run(role).rows == found.rows
     with pytest.raises(ValueError, match="`query_likelihood_weight` is -1.0; it must be at least 0"):
         StrategyInference(QUESTIONS, processor, **pair, query_likelihood_weight=-1.0)
     unread = StrategyInference(QUESTIONS, processor, **pair, query_likelihood_weight=0.0)
     assert unread.rag_documents.rows == made["rag_found"].rows
+
+
+@pytest.mark.parametrize(("k", "num_beams"), [(1, None), (3, 6), (12, None)])
+def test_what_the_beams_hold_is_read_however_few_documents_are_asked_for(k, num_beams, kind, pair, processors):
+    processor, rag = processors[kind], pair["rag"]
+    beams = rag.retrieve(QUESTIONS, processor, k=num_beams or max(k, 10), num_beams=num_beams)
+    expected = rank_by_reading(beams, read_found(rag, processor, QUESTIONS, beams), 99.0)
+    inference = StrategyInference(
+        QUESTIONS, processor, rag=rag, k=k, num_beams=num_beams, query_likelihood_weight=99.0
+    )
+    assert inference.rag_documents.rows == [rows[:k] for rows in expected.rows]
 
 
 def test_ensemble_fuses_both_rankings_and_takes_the_more_confident_answer(kind, pair, processors):
