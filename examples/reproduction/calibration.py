@@ -1,4 +1,4 @@
-"""What is calibrated of a row's models on the labels that were held out."""
+"""What is calibrated of a row's models on labels that were held out, and on further queries."""
 
 from data import Data
 from settings import Settings, inference_options
@@ -21,6 +21,6 @@ def calibrated(settings: Settings, data: Data, model, name: str, role: str) -> d
     Returns:
         `dict[str, float]`: settings of [`MintConfig`].
     """
-    folder = settings.folder / "replies" / name / f"validation-{role}"
-    scores = dev_scores(data.validation, data.processor, model, role, folder, **inference_options(settings))
+    folder = settings.folder / "replies" / name / f"{'questions' if settings.questions else 'validation'}-{role}"
+    scores = dev_scores(data.calibration, data.processor, model, role, folder, **inference_options(settings))
     return {name: scores[name] for name in CALIBRATED}

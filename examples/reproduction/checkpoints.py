@@ -118,7 +118,7 @@ def main() -> None:
             "trie_bytes": data.processor.trie.nbytes,
         },
         "data": {
-            "basic": {"train": len(data.train), "validation": len(data.validation), "test": len(data.judged)},
+            "basic": {"train": len(data.train), "validation": len(data.calibration), "test": len(data.judged)},
             **machine_samples(settings, data, rows, arguments.row),
         },
         "training": {
@@ -146,7 +146,8 @@ def main() -> None:
             "python examples/reproduction/checkpoints.py --config examples/configs/reproduction.yaml "
             "--collection ARTICLES --backbone MODEL --train train.jsonl --dev dev.jsonl "
             f"--num_labels {settings.num_labels} --seed {settings.seed} --row {arguments.row} "
-            f"{'--adapters EARLIER ' if settings.adapters else ''}--checkpoints CHECKPOINTS --test_set NAME"
+            f"{'--adapters EARLIER ' if settings.adapters else ''}"
+            f"{'--questions QUESTIONS ' if settings.questions else ''}--checkpoints CHECKPOINTS --test_set NAME"
         ),
         "license_chain": list(dict.fromkeys([backbone["chain"], collection["chain"]])),
     }

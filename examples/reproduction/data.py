@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from settings import BRIEF_DOCUMENT_CHARS, HELD_OUT, MAX_DOCUMENT_CHARS, Settings, document_chars
 
 from dataset_builders.auxiliary import AuxiliaryBuilder
@@ -157,8 +157,17 @@ class Data:
 
     @property
     def validation(self) -> Dataset:
-        """The labels to select models and calibrate by ([`datasets.Dataset`])."""
+        """The labels held out, to select models by ([`datasets.Dataset`])."""
         return self._labelled["train"].select(self._draw[1])
+
+    @cached_property
+    def calibration(self) -> Dataset:
+        """The labels to calibrate by, and the further queries where there are such ([`datasets.Dataset`])."""
+        if not self.settings.questions:
+            return self.validation
+        files = {"train": self.settings.questions}
+        builder = BasicBuilder(cache_dir=self.cache, data_files=files, collection=self.collection)
+        return concatenate_datasets([self.validation, build(builder)["train"]])
 
     @cached_property
     def _not_drawn(self) -> dict[str, list[int]]:

@@ -109,6 +109,11 @@ def sentences(rows) -> dict[str, Path]:
     return rows.train_roles("sentences", rows.started_from("grounded"), examples, 5e-4)
 
 
+def recalibrated(rows) -> dict[str, Path]:
+    """The models that were trained longest, or published adapters, as they are: calibrated and judged anew."""
+    return rows.started_from("sentences")
+
+
 def co_trained(rows) -> dict[str, Path]:
     """The models that were trained longest, or published adapters, after one iteration of co-training."""
     return rows.co_training("grounded", rows.started_from("grounded"), 1)
@@ -120,5 +125,6 @@ LATER_STAGES = {
     "query-likelihood": query_likelihood,
     "grounded": grounded,
     "sentences": sentences,
+    "recalibrated": recalibrated,
     "co-trained": co_trained,
 }

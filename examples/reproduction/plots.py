@@ -15,7 +15,7 @@ CURVES = {
     ("continued", "rag"): "the same, continued",
     ("substituted", "rag"): "+ substituted titles",
     ("co-training-1", "rag"): "+ co-training",
-    ("sentences", "rag"): "all stages (the checkpoints)",
+    ("recalibrated", "rag"): "all stages (the checkpoints)",
     ("plain-gr", "baseline"): "plain generative retrieval",
     ("dense-tuned", "baseline"): "dense, tuned on the labels",
 }

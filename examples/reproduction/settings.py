@@ -37,10 +37,11 @@ class Settings:
         judged_on (`str`, *optional*, defaults to `"dev"`): the queries that systems are judged by: `"dev"`; or of the
             labels in `train` that were not drawn, `"held_out"`, 700 or half of them, to choose a method by, or
             `"answers"`, the open questions whose answer stands in their article, since `dev` has few.
+        questions (`str`, *optional*): KILT JSONL of further queries to calibrate by, beside the labels held out.
         adapters (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted`,
-            `whole-collection`, `query-likelihood`, `grounded`, `sentences` and `co-trained` go on from. Defaults to
-            `auxiliary`, to the first iteration of co-training, and to the one before in this order, but for
-            `co-trained`, which goes on from `grounded` too.
+            `whole-collection`, `query-likelihood`, `grounded`, `sentences`, `recalibrated` and `co-trained` go on
+            from. Defaults to `auxiliary`, to the first iteration of co-training, and to the one before in this order,
+            but for `co-trained`, which goes on from `grounded` too.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
         documents_per_iteration (`int`, *optional*, defaults to 1280): articles that each model writes for in one.
@@ -61,6 +62,7 @@ class Settings:
     judged_on: str = field(
         default="dev", metadata={"help": "Queries to judge by.", "choices": ["dev", "held_out", "answers"]}
     )
+    questions: str = field(default="", metadata={"help": "KILT JSONL of further queries to calibrate by."})
     adapters: str = field(default="", metadata={"help": "Published adapters to go on from (default: another row's)."})
     num_index_documents: int = field(default=2500, metadata={"help": "Unlabelled articles to train on."})
     iterations: int = field(default=2, metadata={"help": "Co-training iterations."})

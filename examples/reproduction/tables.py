@@ -49,6 +49,8 @@ COMPARISONS = [
             ("query-likelihood", "whole-collection"),
             ("grounded", "query-likelihood"),
             ("sentences", "grounded"),
+            ("recalibrated", "sentences"),
+            ("recalibrated", "grounded"),
             ("co-trained", "grounded"),
         )
         for strategy in ("rag", "gar", "ensemble")
@@ -77,6 +79,7 @@ COMPARISONS = [
             "query-likelihood",
             "grounded",
             "sentences",
+            "recalibrated",
             "co-trained",
         )
         for strategy in ("rag", "ensemble")

@@ -158,6 +158,23 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         columns = [[one[name] for one in lines] for name in ("document_scores", "query_log_probs", "relevant")]
         assert lines and config["query_likelihood_weight"] == calibrate_query_weight(*columns)
 
+    # Without any training they are calibrated by further queries too.
+    asked = write_json_lines(tmp_path / "asked.jsonl", QUESTIONS[:4])
+    options = ["--row=recalibrated", f"--adapters={tmp_path / 'further'}", f"--questions={asked}", "--seed=3"]
+    options += [f"--output_dir={tmp_path / 'anew'}", f"--checkpoints={tmp_path / 'recalibrated'}", "--test_set=tiny"]
+    run_rows(*options, script="checkpoints")
+    report = json.loads((tmp_path / "recalibrated" / "run.json").read_text(encoding="utf-8"))
+    assert report["data"]["basic"]["validation"] == 2 + 4
+    for role in ROLES:
+        before, after = (tmp_path / name / f"mint-{role}-adapter" for name in ("further", "recalibrated"))
+        weights = [load_file(one / "adapter_model.safetensors") for one in (before, after)]
+        assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+        blocks = tmp_path / "anew" / "labels-10-seed-3" / "replies" / "recalibrated" / f"questions-{role}"
+        lines = [json.loads(line) for path in sorted(blocks.iterdir()) for line in path.open()]
+        columns = [[one[name] for one in lines] for name in ("document_scores", "query_log_probs", "relevant")]
+        config = json.loads((after / "config.json").read_text(encoding="utf-8"))
+        assert len(lines) == 6 and config["query_likelihood_weight"] == calibrate_query_weight(*columns)
+
     # RAG alone goes on with the labels' answers.
     options = ["--row=grounded", f"--adapters={tmp_path / 'further'}", f"--checkpoints={tmp_path / 'grounded'}"]
     run_rows(*options, f"--output_dir={tmp_path / 'anew'}", "--test_set=tiny questions", script="checkpoints")
