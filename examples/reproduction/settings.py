@@ -37,7 +37,8 @@ class Settings:
         judged_on (`str`, *optional*, defaults to `"dev"`): the queries that systems are judged by: `"dev"`; or of the
             labels in `train` that were not drawn, `"held_out"`, 700 or half of them, to choose a method by, or
             `"answers"`, the open questions whose answer stands in their article, since `dev` has few.
-        questions (`str`, *optional*): KILT JSONL of further queries to calibrate by, beside the labels held out.
+        questions (`str`, *optional*): KILT JSONL of further queries to calibrate by, beside the labels held out; where
+            they have splits, those of `train`.
         adapters (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted`,
             `whole-collection`, `query-likelihood`, `grounded`, `sentences`, `recalibrated` and `co-trained` go on
             from. Defaults to `auxiliary`, to the first iteration of co-training, and to the one before in this order,
