@@ -224,8 +224,10 @@ class StrategyInference:
         if weight is None:
             weight = model.config.query_likelihood_weight
         k, num_beams = self.search["k"], self.search["num_beams"]
-        # What is read is ranked anew: all that the beams hold may come among the first `k`.
-        search = self.search | {"k": (num_beams or max(k, 10)) if weight else k}
+        search = self.search
+        if weight and k > 0:  # `retrieve` refuses the others
+            # What is read is ranked anew: all that the beams hold may come among the first `k`.
+            search = search | {"k": max(k, num_beams or 10)}
         with self._at_work("retrieval", model):
             if not self.trace:
                 found = model.retrieve(self.queries, self.processor, answers=answers, **search)

@@ -89,6 +89,14 @@ def test_what_the_beams_hold_is_read_however_few_documents_are_asked_for(k, num_
     assert inference.rag_documents.rows == [rows[:k] for rows in expected.rows]
 
 
+@pytest.mark.parametrize(("k", "num_beams"), [(0, None), (-1, 6), (7, 6)])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_models_that_read_refuse_the_numbers_of_documents_that_others_do(k, num_beams, weight, kind, pair, processors):
+    options = {"k": k, "num_beams": num_beams, "query_likelihood_weight": weight}
+    with pytest.raises(ValueError, match=f"`k` is {k}; it must be between 1 and `num_beams`"):
+        StrategyInference(QUESTIONS, processors[kind], **pair, **options).run("rag")
+
+
 def test_ensemble_fuses_both_rankings_and_takes_the_more_confident_answer(kind, pair, processors):
     made = parts(pair, processors[kind])
     output = StrategyInference(QUESTIONS, processors[kind], **pair).run("ensemble")
