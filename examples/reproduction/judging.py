@@ -7,7 +7,7 @@ from data import TITLE, Data, write_titles
 from settings import Settings, inference_options
 
 from modeling_mint import STRATEGIES, StrategyInference
-from trainers.blocks import in_blocks
+from trainers.blocks import in_blocks, this_process
 from trainers.kilt_predictions import align_predictions, read_predictions, write_predictions
 from trainers.role_models import AdapterModels
 from trainers.score_breakdown import group_scores, query_groups, query_scores
@@ -94,17 +94,20 @@ def _retrieved(settings: Settings, data: Data, models: dict, folder: Path) -> di
 def write_replies(path: Path, data: Data, replies: list[dict]) -> None:
     """
     Writes replies to the judged queries in KILT's submission format, and beside them the titles of the articles that
-    the labels to train on have.
+    the labels to train on have. All processes call it, and one writes.
 
     Args:
         path (`pathlib.Path`): file to write, whole or not at all.
         data ([`Data`]): judged queries and collection.
         replies (`list[dict]`): per query, `rows` (ranked rows of the collection) and `answer`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    provenance = kilt_provenance([one["rows"] for one in replies], data.processor.collection)
-    write_predictions(path, data.judged["id"][:], [one["answer"] for one in replies], provenance)
-    write_titles(path.with_name("labelled_titles.json"), data.labelled_titles)
+    process = this_process()
+    if process.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        provenance = kilt_provenance([one["rows"] for one in replies], data.processor.collection)
+        write_predictions(path, data.judged["id"][:], [one["answer"] for one in replies], provenance)
+        write_titles(path.with_name("labelled_titles.json"), data.labelled_titles)
+    process.wait_for_everyone()
 
 
 def print_scores(data: Data, paths: dict[str, Path]) -> None:
