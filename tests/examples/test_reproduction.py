@@ -29,8 +29,11 @@ ANSWERS = 6  # of the labels, the first ones
 ROWS = ["basic", "auxiliary", "substituted", "co-training-1", *CONTROLS]
 
 
-def run(environment, script, *options, succeeds=True):
-    command = [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, options)]
+def run(environment, script, *options, succeeds=True, processes=1):
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    )
+    command = [sys.executable, *launcher, str(SCRIPTS / f"{script}.py"), *map(str, options)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
     assert (done.returncode == 0) == succeeds, done.stderr[-3000:]
     return done
@@ -233,6 +236,12 @@ def test_labels_that_were_not_drawn_serve_to_judge_by_and_as_a_bound_but_never_b
     run_rows(*few[:1], "--judged_on=answers", "--rows", "longest-title", script="baselines")
     asked = tmp_path / "results" / "answers" / "labels-5-seed-0" / "longest-title.baseline.jsonl"
     assert {json.loads(line)["id"] for line in asked.open()} == {"q1", "q3", "q5"}
+
+    # Of two processes that reply together one writes.
+    written = asked.read_bytes()
+    asked.unlink()
+    run_rows(*few[:1], "--judged_on=answers", "--rows", "longest-title", script="baselines", processes=2)
+    assert asked.read_bytes() == written and not list(asked.parent.glob(".*"))
     refused = run_rows("--judged_on=held_out", "--rows", "longest-title", script="baselines", succeeds=False).stderr
     assert "--num_labels 10 leaves none. Judge on dev." in refused
 
