@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets
 from settings import (
+    FEW_LABELS,
     RATES_BESIDE_SENTENCES,
     RATES_OF_BRIEF_READING,
     RATES_OF_QUERIES,
@@ -15,6 +16,7 @@ from settings import (
     RATES_OF_REPETITION,
     RATES_OF_SUBSTITUTION,
     SENTENCES,
+    repeated,
     title_substitutions,
 )
 
@@ -68,18 +70,19 @@ def query_likelihood(rows) -> dict[str, Path]:
 def grounded(rows) -> dict[str, Path]:
     """
     The models that read before they rank, or published adapters, RAG's gone on with the answers of all labels,
-    which the stages before gave it a third of; GAR, which has seen them several times, is as it was.
+    which the stages before gave it a third of, or few ones once; GAR, which has seen them several times, is as it was.
+    Few labels have no stage between it and co-training.
     """
+    number = len(rows.data.train)
+    remembered, read = repeated(RATES_OF_REMEMBERING, number), repeated(RATES_OF_READING, number)
 
     def examples(role: str) -> Dataset:
         seed = rows.settings.seed + 2
-        retrieval = rows.examples(rows.data.train, role, RATES_OF_REMEMBERING, seed=seed)
-        answers = rows.examples(
-            rows.data.train, role, RATES_OF_READING, rows.data.brief_processor, retrieved_share=0.2, seed=seed
-        )
+        retrieval = rows.examples(rows.data.train, role, remembered, seed=seed)
+        answers = rows.examples(rows.data.train, role, read, rows.data.brief_processor, retrieved_share=0.2, seed=seed)
         return concatenate_datasets([retrieval, answers, rows.reading_examples(role)])
 
-    start = rows.started_from("query-likelihood")
+    start = rows.started_from("co-training-1" if number < FEW_LABELS else "query-likelihood")
     return start | rows.train_roles("grounded", {"rag": start["rag"]}, examples, 5e-4)
 
 

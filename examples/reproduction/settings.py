@@ -42,7 +42,8 @@ class Settings:
         adapters (`str`, *optional*): folder of published adapters, `mint-<role>-adapter/`, that `substituted`,
             `whole-collection`, `query-likelihood`, `grounded`, `sentences`, `recalibrated` and `co-trained` go on
             from. Defaults to `auxiliary`, to the first iteration of co-training, and to the one before in this order,
-            but for `co-trained`, which goes on from `grounded` too.
+            but for `co-trained`, which goes on from `grounded` too, and for `grounded` itself, which with few labels
+            goes on from the first iteration.
         num_index_documents (`int`, *optional*, defaults to 2500): unlabelled articles to train on.
         iterations (`int`, *optional*, defaults to 2): co-training iterations.
         documents_per_iteration (`int`, *optional*, defaults to 1280): articles that each model writes for in one.
@@ -159,6 +160,7 @@ RATES_OF_READING = dict.fromkeys(RATES_OF_SUBSTITUTION, 0) | {"grounded_answer":
 RATES_OF_BRIEF_READING = RATES_OF_READING | {"grounded_answer": 0.25}
 # What a stage of other tasks must not make RAG forget.
 RATES_OF_REMEMBERING = {"query_to_docid": 0.5, "document_to_query": 0.2, "grounded_answer": 0}
+REPETITIONS_OF_FEW_LABELS = 4  # in a stage that many labels pass once
 # Of the labels, beside the sentences of all articles.
 RATES_BESIDE_SENTENCES = {
     "query_to_docid": 0.5,
@@ -174,6 +176,12 @@ FEW_LABELS = 500  # to train on: below that
 def labelled_rates(num_labels: int) -> dict[str, float]:
     """Rates (`dict[str, float]`) by task for so many labels to train on."""
     return RATES_OF_FEW_LABELS if num_labels < FEW_LABELS else RATES_OF_MANY_LABELS
+
+
+def repeated(rates: dict[str, float], num_labels: int) -> dict[str, float]:
+    """Rates (`dict[str, float]`) by task of a later stage, several times as high for few labels to train on."""
+    times = REPETITIONS_OF_FEW_LABELS if num_labels < FEW_LABELS else 1
+    return {task: times * rate for task, rate in rates.items()}
 
 
 def document_chars(num_labels: int) -> int:

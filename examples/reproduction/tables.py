@@ -39,13 +39,13 @@ COLUMNS = {
 
 # What is compared with what, both of the same number of labels: row and strategy.
 COMPARISONS = [
-    (("auxiliary", "rag"), ("basic", "rag")),
-    (("auxiliary", "gar"), ("basic", "gar")),
-    (("substituted", "rag"), ("auxiliary", "rag")),
-    (("substituted", "gar"), ("auxiliary", "gar")),
     *[
         ((row, strategy), (before, strategy))
         for row, before in (
+            ("auxiliary", "basic"),
+            ("substituted", "auxiliary"),
+            ("co-training-2", "co-training-1"),
+            ("grounded", "co-training-1"),
             ("query-likelihood", "whole-collection"),
             ("grounded", "query-likelihood"),
             ("sentences", "grounded"),

@@ -118,6 +118,14 @@ def test_all_rows_are_trained_and_judged_and_come_into_the_tables(reproduce, env
         folder.parent.relative_to(root) / "labels-10-seed-1" / "basic" / f"mint-{role}" for role in ROLES
     }
 
+    # With few labels RAG goes on with their answers from the first iteration on, and GAR is that of the iteration.
+    run_rows("--rows", "grounded")
+    assert set(folder.rglob("adapter_model.safetensors")) - trained.keys() == {
+        folder / "grounded" / "mint-rag" / "adapter_model.safetensors"
+    }
+    replies = {row: (predictions / f"{row}.gar.jsonl").read_text("utf-8") for row in ("grounded", "co-training-1")}
+    assert replies["grounded"] == replies["co-training-1"]
+
     checkpoints = tmp_path / "checkpoints"
     options = ["--row=whole-collection", f"--checkpoints={checkpoints}", "--test_set=tiny questions"]
     run_rows(*options, script="checkpoints")
