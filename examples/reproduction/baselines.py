@@ -52,7 +52,7 @@ class Baselines:
         self.settings, self.data, self.processor = settings, data, data.processor
         self.models = AdapterModels(settings.root / "mint-base", data.processor, adapter_config())
         rates = labelled_rates(len(data.train))
-        # RAG learns most of its answers without documents; what only reads is to see them as often.
+        # What only reads is to see the answers as often as GAR, which answers without documents.
         self.rates = rates | {"grounded_answer": rates["closed_book_answer"]}
 
     def make(self, name: str) -> System:
