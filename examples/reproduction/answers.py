@@ -32,7 +32,11 @@ def found_predictions(root: Path) -> Iterator[tuple[System, Path]]:
         yield (labels, row, strategy), path
 
 
-def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -> dict[System, dict[str, np.ndarray]]:
+Scores = dict[tuple[str, str], np.ndarray]
+"""By id of a question and folder of predictions, one a seed, the values of `METRICS`, of shape `(2,)`."""
+
+
+def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -> dict[System, Scores]:
     """
     Scores of the answers to open questions whose answer stands in their article.
 
@@ -42,11 +46,10 @@ def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -
         dev, train (`list[GoldQuery]`): the labelled queries of both.
 
     Returns:
-        `dict[System, dict[str, np.ndarray]]`: by system and id of the question, the means over the seeds that were
-        asked it, of `METRICS`, shape `(2,)`.
+        `dict[System, Scores]`: the scores by system.
     """
     asked = [query for query in dev if query.task == "open_qa" and query.answer_in_document]
-    scores: dict[System, dict[str, list[np.ndarray]]] = {}
+    scores: dict[System, Scores] = {}
     both = None
     for folder, gold in (("predictions", asked), ("answers", train)):
         systems = set()
@@ -59,43 +62,49 @@ def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -
             if "em" in metrics:
                 systems.add(system)
                 values = np.stack([metrics[name] for name in METRICS], axis=1)
-                for query, one in zip(queries, values, strict=True):
-                    scores.setdefault(system, {}).setdefault(query.id, []).append(one)
+                keys = [(query.id, path.parent.name) for query in queries]
+                scores.setdefault(system, {}).update(zip(keys, values, strict=True))
         both = systems if both is None else both & systems
-    return {
-        system: {id_: np.mean(values, axis=0) for id_, values in scores[system].items()} for system in sorted(both)
-    }
+    return {system: scores[system] for system in sorted(both)}
 
 
 def compute_answers(
-    scores: dict[System, dict[str, np.ndarray]], comparisons: Iterable[tuple[tuple[str, str], tuple[str, str]]]
+    scores: dict[System, Scores], comparisons: Iterable[tuple[tuple[str, str], tuple[str, str]]]
 ) -> dict:
     """
-    Means, intervals and paired differences; of two systems by the questions that both were asked.
+    Means, intervals and paired differences. A question counts once, as the mean over the seeds that were asked it; of
+    two systems, over those with which both were.
 
     Args:
-        scores (`dict[System, dict[str, np.ndarray]]`): what [`answer_scores`] gave.
+        scores (`dict[System, Scores]`): what [`answer_scores`] gave.
         comparisons (`Iterable`): pairs of row and strategy.
 
     Returns:
         `dict`: `systems` and `comparisons`, fit for JSON.
     """
 
-    def by_metric(system: System, ids: list[str]) -> dict[str, np.ndarray]:
-        return {name: np.array([scores[system][id_][k] for id_ in ids]) for k, name in enumerate(METRICS)}
+    def by_metric(system: System, keys: Iterable[tuple[str, str]]) -> dict[str, np.ndarray]:
+        by_question: dict[str, list[np.ndarray]] = {}
+        for key in sorted(keys):
+            by_question.setdefault(key[0], []).append(scores[system][key])
+        means = np.array([np.mean(values, axis=0) for values in by_question.values()])
+        return dict(zip(METRICS, means.T, strict=True))
+
+    def everything(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"all": np.arange(len(metrics[METRICS[0]]))}
 
     systems, compared = [], []
     for system in scores:
-        ids = sorted(scores[system])
-        found = group_scores(by_metric(system, ids), {"all": np.arange(len(ids))})["all"]
+        own = by_metric(system, scores[system])
+        found = group_scores(own, everything(own))["all"]
         systems.append(dict(zip(("labels", "row", "strategy"), system, strict=True)) | found)
     for labels in dict.fromkeys(labels for labels, _, _ in scores):
         for pair in comparisons:
             first, second = ((labels, *one) for one in pair)
             if first in scores and second in scores:
-                ids = sorted(scores[first].keys() & scores[second].keys())
-                both = (by_metric(system, ids) for system in (first, second))
-                found = compare_groups(*both, {"all": np.arange(len(ids))})["all"]
+                keys = scores[first].keys() & scores[second].keys()
+                both = [by_metric(system, keys) for system in (first, second)]
+                found = compare_groups(*both, everything(both[0]))["all"]
                 compared.append({"labels": labels, "first": list(pair[0]), "second": list(pair[1])} | found)
     return {"systems": systems, "comparisons": compared}
 
