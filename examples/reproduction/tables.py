@@ -44,6 +44,8 @@ COMPARISONS = [
         for row, before in (
             ("auxiliary", "basic"),
             ("substituted", "auxiliary"),
+            ("no-exchange", "continued"),
+            ("more-labels", "continued"),
             ("co-training-2", "co-training-1"),
             ("grounded", "co-training-1"),
             ("query-likelihood", "whole-collection"),

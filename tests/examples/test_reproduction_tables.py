@@ -32,12 +32,15 @@ ANSWERS = {  # by row and seed, what is answered to labels that were not drawn
 LABELLED = {0: ["Cairo"], 1: ["Cairo", "Nile"]}
 
 
-@pytest.fixture
-def report(tmp_path, environment):
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, environment):
+    """A folder of predictions that `tables.py` has seen."""
+    root = tmp_path_factory.mktemp("reproduction")
+
     def record(title, number, answer=RIGHT):
         return {"id": f"creak-{number}", "output": [{"answer": answer, "provenance": [{"title": title}]}]}
 
-    dev, train, results = tmp_path / "dev.jsonl", tmp_path / "train.jsonl", tmp_path / "results"
+    dev, train, results = root / "dev.jsonl", root / "train.jsonl", root / "results"
     gold = [record(title, number) | {"input": f"About {title}."} for number, title in enumerate(ARTICLES)]
     gold[2]["meta"] = {"task": "open_qa", "answer_in_document": True}
     write_json_lines(dev, gold)
@@ -67,6 +70,11 @@ def report(tmp_path, environment):
         (folder / "iteration-1.json").write_text(json.dumps({"precision": PRECISION}), encoding="utf-8")
     (results / "index_titles.json").write_text('["Soup"]', encoding="utf-8")
     run(environment, "tables", "--train", train, "--dev", dev, "--results", results)
+    return results
+
+
+@pytest.fixture(scope="module")
+def report(results):
     return json.loads((results / "results.json").read_text(encoding="utf-8"))
 
 
@@ -101,15 +109,15 @@ def test_tables_go_by_the_number_of_labels_and_all_of_them_come_last(report):
     assert list(dict.fromkeys(one["labels"] for one in report["systems"])) == ["250", "1000", "all"]
 
 
-def test_iterations_are_followed_over_the_seeds_of_which_each_is_judged(report, tmp_path):
+def test_iterations_are_followed_over_the_seeds_of_which_each_is_judged(report, results):
     # Of seed 0 the warm-up was not judged.
     rag = {"r_precision": approx([1, 2 / 3]), "written": [0.5], "kept": [0.75]}
     gar = {"r_precision": approx([1 / 3, 1]), "written": [0.25], "kept": [None]}
     assert report["iterations"] == [{"labels": "250", "seeds": 1, "rag": rag, "gar": gar}]
-    assert (tmp_path / "results" / "iterations.png").is_file()
+    assert (results / "iterations.png").is_file()
 
 
-def test_of_a_system_that_retrieves_nothing_only_answers_are_scored_and_compared(report, tmp_path):
+def test_of_a_system_that_retrieves_nothing_only_answers_are_scored_and_compared(report, results):
     (closed_book,) = [one for one in report["systems"] if one["row"] == "closed-book"]
     scores = closed_book["groups"]["all"]["scores"]
     assert scores["em"]["mean"] == approx(2 / 3) and not {"r_precision", "kilt_em"} & scores.keys()
@@ -120,5 +128,5 @@ def test_of_a_system_that_retrieves_nothing_only_answers_are_scored_and_compared
     ]
     differences = compared["groups"]["all"]["differences"]
     assert differences["em"]["difference"] == approx(1 / 3) and "r_precision" not in differences
-    tables = (tmp_path / "results" / "tables.md").read_text(encoding="utf-8").split("\n\n")
+    tables = (results / "tables.md").read_text(encoding="utf-8").split("\n\n")
     assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
