@@ -32,11 +32,11 @@ def found_predictions(root: Path) -> Iterator[tuple[System, Path]]:
         yield (labels, row, strategy), path
 
 
-Scores = dict[tuple[str, str], np.ndarray]
+AnswerScores = dict[tuple[str, str], np.ndarray]
 """By id of a question and folder of predictions, one a seed, the values of `METRICS`, of shape `(2,)`."""
 
 
-def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -> dict[System, Scores]:
+def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -> dict[System, AnswerScores]:
     """
     Scores of the answers to open questions whose answer stands in their article.
 
@@ -46,10 +46,10 @@ def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -
         dev, train (`list[GoldQuery]`): the labelled queries of both.
 
     Returns:
-        `dict[System, Scores]`: the scores by system.
+        `dict[System, AnswerScores]`: the scores by system.
     """
     asked = [query for query in dev if query.task == "open_qa" and query.answer_in_document]
-    scores: dict[System, Scores] = {}
+    scores: dict[System, AnswerScores] = {}
     both = None
     for folder, gold in (("predictions", asked), ("answers", train)):
         systems = set()
@@ -69,14 +69,14 @@ def answer_scores(results: Path, dev: list[GoldQuery], train: list[GoldQuery]) -
 
 
 def compute_answers(
-    scores: dict[System, Scores], comparisons: Iterable[tuple[tuple[str, str], tuple[str, str]]]
+    scores: dict[System, AnswerScores], comparisons: Iterable[tuple[tuple[str, str], tuple[str, str]]]
 ) -> dict:
     """
     Means, intervals and paired differences. A question counts once, as the mean over the seeds that were asked it; of
     two systems, over those with which both were.
 
     Args:
-        scores (`dict[System, Scores]`): what [`answer_scores`] gave.
+        scores (`dict[System, AnswerScores]`): what [`answer_scores`] gave.
         comparisons (`Iterable`): pairs of row and strategy.
 
     Returns:
@@ -101,8 +101,7 @@ def compute_answers(
     for labels in dict.fromkeys(labels for labels, _, _ in scores):
         for pair in comparisons:
             first, second = ((labels, *one) for one in pair)
-            if first in scores and second in scores:
-                keys = scores[first].keys() & scores[second].keys()
+            if keys := scores.get(first, {}).keys() & scores.get(second, {}).keys():
                 both = [by_metric(system, keys) for system in (first, second)]
                 found = compare_groups(*both, everything(both[0]))["all"]
                 compared.append({"labels": labels, "first": list(pair[0]), "second": list(pair[1])} | found)

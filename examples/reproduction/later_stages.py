@@ -70,9 +70,8 @@ def query_likelihood(rows) -> dict[str, Path]:
 def grounded(rows) -> dict[str, Path]:
     """
     The models that read before they rank, or published adapters, RAG's gone on with the answers of all labels,
-    which the stages before gave it a third of, or of few ones each twice; GAR, which has seen them several times, is
-    as it was.
-    Few labels have no stage between it and co-training.
+    which the stages before gave it a third of, or few ones twice; GAR, which has seen them several times, is as it
+    was. Few labels have no stage between it and co-training.
     """
     number = len(rows.data.train)
     remembered, read = repeated(RATES_OF_REMEMBERING, number), repeated(RATES_OF_READING, number)

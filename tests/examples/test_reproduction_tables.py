@@ -15,6 +15,7 @@ FOUND = {  # by row, role and seed, whether the article of each query is found
     ("basic", "rag", 0): [1, 1, 0],
     ("basic", "rag", 1): [0, 1, 0],
     ("auxiliary", "rag", 1): [1, 1, 1],
+    ("substituted", "rag", 0): [1, 1, 1],
     ("auxiliary", "gar", 1): [1, 0, 0],
     ("co-training-1", "rag", 0): [0, 0, 0],
     ("co-training-1", "gar", 0): [0, 0, 0],
@@ -27,6 +28,7 @@ ANSWERS = {  # by row and seed, what is answered to labels that were not drawn
     ("basic", 1): {3: RIGHT, 4: WRONG},
     ("auxiliary", 1): {3: RIGHT, 4: RIGHT},
     ("auxiliary", 2): {4: WRONG},
+    ("substituted", 0): {3: RIGHT},  # has no seed in common with what it is compared with
     ("only-there", 1): {3: RIGHT},
 }
 LABELLED = {0: ["Cairo"], 1: ["Cairo", "Nile"]}
@@ -80,7 +82,7 @@ def report(results):
 
 def test_answers_that_stand_in_their_article_are_pooled_over_dev_and_labels_not_drawn(report):
     found = {one["row"]: one for one in report["answers_systems"]}
-    assert {row: one["queries"] for row, one in found.items()} == {"auxiliary": 3, "basic": 3}
+    assert {row: one["queries"] for row, one in found.items()} == {"auxiliary": 3, "basic": 3, "substituted": 2}
     # Of the two that were not drawn, one is answered rightly; by the other row one with one seed of two.
     assert found["basic"]["scores"]["em"]["mean"] == approx(2 / 3)
     assert found["auxiliary"]["scores"]["em"]["mean"] == approx(2.5 / 3)
