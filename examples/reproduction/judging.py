@@ -17,7 +17,7 @@ from trainers.strategy_predictions import BLOCK_SIZE, kilt_provenance, predict_s
 # Rows whose models are judged by all strategies; "cascade", which answers once more, takes as long as the others.
 BY_ALL_STRATEGIES = "co-training"
 
-BY_RETRIEVAL = ("no-exchange", "no-filter", "no-auxiliary", "more-labels")
+BY_RETRIEVAL = ("substituted", "no-exchange", "no-filter", "no-auxiliary", "more-labels")
 """Rows that say something of retrieval: RAG is not asked to answer, which is most of the work."""
 
 STRATEGY = "baseline"

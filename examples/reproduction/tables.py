@@ -75,7 +75,6 @@ COMPARISONS = [
         ((row, strategy), (baseline, STRATEGY))
         for row in (
             "auxiliary",
-            "substituted",
             "co-training-1",
             "whole-collection",
             "query-likelihood",

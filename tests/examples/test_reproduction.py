@@ -19,7 +19,7 @@ from trainers.query_weight import calibrate_query_weight
 SCRIPTS = ROOT / "examples" / "reproduction"
 ROLES = ("rag", "gar")
 CONTROLS = ["continued", "no-exchange", "no-filter", "no-auxiliary"]
-BY_RETRIEVAL = CONTROLS[1:]
+BY_RETRIEVAL = ["substituted", *CONTROLS[1:]]
 BASELINES = [
     *("longest-title", "bm25", "dense", "dense-ivfpq", "dense-tuned", "dense-tuned-ivfpq"),
     *("closed-book", "dense-rag", "plain-gr", "corpus-lm"),
