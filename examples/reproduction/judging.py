@@ -18,7 +18,7 @@ from trainers.strategy_predictions import BLOCK_SIZE, kilt_provenance, predict_s
 BY_ALL_STRATEGIES = "co-training"
 
 BY_RETRIEVAL = ("substituted", "no-exchange", "no-filter", "no-auxiliary", "more-labels")
-"""Rows that say something of retrieval: RAG is not asked to answer, which is most of the work."""
+"""Rows that say something of retrieval: RAG is not asked to answer."""
 
 STRATEGY = "baseline"
 """What stands in a strategy's place in the file names and tables of systems other than MINT."""
