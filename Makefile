@@ -7,6 +7,8 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
+# Most models of the tests are too small for more than one thread; the files of tests are shared out instead.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # glibc gives the memory of large tensors back after every step and takes it anew, page by page, for the next one. Keeping
 # it helps generation on the CPU, most where page faults are dear (in virtual machines).
@@ -22,12 +24,11 @@ help:  ## list the commands
 demo: assets  ## the whole of MINT on real Wikipedia, then a web page to ask questions in
 	$(RUN) examples/run_mint.py --config examples/configs/demo.yaml $(ARGS)
 
-# Most models in there are too small for more than one thread; the files of tests are shared out instead.
 test: assets  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: assets  ## the slow tests
-	$(RUN) -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 style: $(INSTALLED)  ## format and check the code
 	$(RUN) -m ruff check --fix .
